@@ -1,0 +1,226 @@
+"""Frozen configuration of every stage: TOML in, fingerprint out.
+
+A run's file holds one table per stage. Unknown keys and values out of bounds are refused with one line.
+"""
+
+import hashlib
+import json
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recsys.errors import UserError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+class Frozen(BaseModel):
+    """Immutable settings that refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogConfig(Frozen):
+    """Which log is read and how much damage in it is tolerated."""
+
+    format: Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"] = "tables"
+    path: Path
+    mapping: Path | None = None  # TOML of columns, event types and session gap, for format "file"
+    max_bad_share: Share = 0.01  # quarantined rows above this share abort
+    batch_rows: Positive = 65_536  # rows held at once while streaming
+    rows_per_bucket: Positive = 1_000_000  # rows sorted in memory at once
+
+
+class SplitConfig(Frozen):
+    """Where training ends and who counts as cold.
+
+    kind "time": cold test users are those first seen at or after `test_from` (or after the `test_share` newest
+    events); cold validation users are those first seen in the window before it that holds `validation_share` of the
+    training users. Kind "users": both groups are drawn by hash. No event of a cold user is ever trained on.
+    """
+
+    kind: Literal["time", "users"] = "time"
+    test_from: datetime | None = None
+    test_share: Share = 0.2
+    validation_share: Share = 0.1
+
+
+class RewardConfig(Frozen):
+    """Reward of an event: base[event_type] + per_log_value[event_type] · sign(value) · log(1 + |value|)."""
+
+    base: dict[str, float] = {"impression": 0.0, "click": 0.2, "purchase": 1.0, "cancellation": -1.0}
+    per_log_value: dict[str, float] = {}
+
+
+class PrepareConfig(Frozen):
+    """From a raw log to the tables and arrays that training reads."""
+
+    log: LogConfig
+    split: SplitConfig = SplitConfig()
+    reward: RewardConfig = RewardConfig()
+    content_features: Positive = 64  # width of the text and category embedding
+    min_item_events: int = Field(default=1, ge=0)  # rarer items stay in the catalogue but have no id embedding trained
+
+
+class StateConfig(Frozen):
+    """How much of a history the ranker reads."""
+
+    max_events: Positive = 50
+
+
+class ModelConfig(Frozen):
+    """Shape of the teacher."""
+
+    item_features: Positive = 64  # width of e_i
+    hidden: Positive = 96  # width of the session encoder
+    layers: Positive = 1
+    head_features: Positive = 64  # width of φ(e_i), what adaptation acts on
+    encoder: Literal["recurrent", "attention"] = "recurrent"
+    dropout: Share = 0.2
+    id_dropout: Share = 0.1  # share of items shown to training by content alone
+
+
+class PretrainConfig(Frozen):
+    """Offline Q-learning over logged sessions."""
+
+    epochs: Positive = 8
+    warmup_epochs: int = Field(default=2, ge=0)  # supervised head only
+    batch_size: Positive = 64  # histories
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: float = Field(default=1e-4, ge=0)
+    negatives: Positive = 512  # shared by the batch
+    discount: Share = 0.5
+    n_step: Positive = 3
+    target: Literal["sarsa", "supported_max"] = "supported_max"
+    support_threshold: Share = 0.1  # behaviour probability over the most likely action's
+    conservative_weight: float = Field(default=1.0, ge=0)
+    temperature: PositiveFloat = 0.1  # of Q as a logit
+    td_weight: float = Field(default=1.0, ge=0)
+    bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
+    target_tau: Share = 0.01  # soft update per step
+    patience: Positive = 3
+
+
+class MetatrainConfig(Frozen):
+    """The outer loop: learn to adapt to new users, forget nothing about old ones."""
+
+    epochs: Positive = 8
+    batch_size: Positive = 64  # users
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_support: Positive = 20
+    query_size: Positive = 20
+    negatives: Positive = 512
+    old_task_weight: float = Field(default=1.0, ge=0)
+    patience: Positive = 3
+
+
+class DistillConfig(Frozen):
+    """A small student that ranks and adapts as the teacher does."""
+
+    hidden: Positive = 32
+    epochs: Positive = 6
+    batch_size: Positive = 64
+    learning_rate: PositiveFloat = 2e-3
+    teacher_top: Positive = 50
+    random_candidates: Positive = 200
+    temperature: PositiveFloat = 0.1
+    advantage_weight: float = Field(default=1.0, ge=0)
+    next_item_weight: float = Field(default=0.2, ge=0)
+    adapted_weight: float = Field(default=1.0, ge=0)
+    patience: Positive = 3
+
+
+class IndexConfig(Frozen):
+    """The candidate index over the item vectors."""
+
+    kind: Literal["flat", "ivf", "hnsw"] = "flat"
+    candidates: Positive = 200  # retrieved per request
+    ivf_cells: Positive = 256
+    ivf_probes: Positive = 16
+    hnsw_links: Positive = 32
+    hnsw_ef: Positive = 256
+
+
+class ExplorationConfig(Frozen):
+    """How the served list is drawn; `temperature` is in units of Q."""
+
+    kind: Literal["greedy", "plackett_luce"] = "plackett_luce"
+    temperature: PositiveFloat = 0.02
+
+
+class EvaluateConfig(Frozen):
+    """Evaluation of the served object on cold users."""
+
+    shots: tuple[int, ...] = (0, 1, 3, 5, 10)  # support events; the query starts after the largest
+    cutoff: Positive = 10  # of NDCG and recall
+    max_users: Positive = 2_000
+    bootstrap: Positive = 2_000
+    confidence: Share = 0.95
+
+
+class PublishConfig(Frozen):
+    """Where bundles go and who they become."""
+
+    registry: Path = Path("registry")
+    name: str = "metaq"
+    alias: str = "champion"
+
+
+class RunConfig(Frozen):
+    """One whole run."""
+
+    name: str
+    seed: int = 7
+    threads: Positive = 2
+    output: Path = Path("runs")
+    prepare: PrepareConfig
+    state: StateConfig = StateConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    metatrain: MetatrainConfig = MetatrainConfig()
+    distill: DistillConfig = DistillConfig()
+    index: IndexConfig = IndexConfig()
+    exploration: ExplorationConfig = ExplorationConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> "RunConfig":
+        if self.pretrain.warmup_epochs >= self.pretrain.epochs:
+            raise ValueError(
+                f"pretrain.warmup_epochs is {self.pretrain.warmup_epochs}, must be below pretrain.epochs "
+                f"({self.pretrain.epochs}); lower the warm-up or raise the epochs"
+            )
+        return self
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run's TOML.
+
+    Raises UserError, one line, if the file is missing, is not TOML, or holds a key or value that is refused.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no config at {path}; give --config one of pipelines/configs/*.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from None
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise UserError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from None
+
+
+def fingerprint(*parts: object) -> str:
+    """Return a short digest of JSON-able values and configs that changes when any of them does."""
+    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

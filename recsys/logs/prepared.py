@@ -1,0 +1,104 @@
+"""A prepared log: what `prepare` writes and every later step reads, memory-mapped.
+
+Layout of the folder:
+
+    prepared.json            counts, vocabularies, cut times (PreparedInfo)
+    events/part-*.parquet    the event table, sorted by (history, time)
+    items.parquet            the item table; row number = item index
+    users.parquet            the user table; row number = user index
+    quarantine.csv           refused rows: row number, reason, the row
+    arrays/content.npy              (item, feature) float32
+    arrays/user_attributes.npy      (user, attribute) int32, 0 = unknown
+    arrays/history_offsets.npy      (history + 1,) int64
+    arrays/history_user.npy         (history,) int32, -1 = anonymous session
+    arrays/history_role.npy         (history,) int8, see Role
+    arrays/history_train_end.npy    (history,) int64: events of the history before the cut, 0 for cold users
+    arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (event,)
+                                    int32 int8 float32 int64 (seconds, UTC) int32 (ordinal of the session in its history)
+
+A *history* is everything one user did in time order; an anonymous session is a history of its own.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+
+from recsys.errors import UserError
+from recsys.types import ByteArray, FloatArray, IntArray, LongArray
+
+
+class Role(IntEnum):
+    """What a history may be used for."""
+
+    TRAIN = 0
+    COLD_VALIDATION = 1
+    COLD_TEST = 2
+
+
+@dataclass(frozen=True)
+class PreparedInfo:
+    """Facts about a prepared log that are not arrays."""
+
+    source: str  # what was read, for people
+    event_types: tuple[str, ...]  # code -> name; codes in arrays index this tuple
+    user_attributes: tuple[str, ...]  # column names
+    user_attribute_values: tuple[tuple[str, ...], ...]  # per attribute, code - 1 -> value (0 = unknown)
+    reward_base: dict[str, float]
+    reward_per_log_value: dict[str, float]
+    events: int
+    items: int
+    users: int
+    histories: int
+    sessions: int
+    quarantined: dict[str, int]  # reason -> rows
+    first_event: str
+    last_event: str
+    test_from: str | None  # the cut, ISO 8601; None for a split by users
+    validation_from: str | None
+
+
+@dataclass(frozen=True)
+class PreparedLog:
+    """Memory-mapped arrays of a prepared log."""
+
+    root: Path
+    info: PreparedInfo
+    content: FloatArray
+    user_attributes: IntArray
+    history_offsets: LongArray
+    history_user: IntArray
+    history_role: ByteArray
+    history_train_end: LongArray
+    item: IntArray
+    event_type: ByteArray
+    reward: FloatArray
+    timestamp: LongArray
+    session: IntArray
+
+    def with_role(self, role: Role) -> LongArray:
+        """Return the indices of the histories that have one role."""
+        return np.flatnonzero(self.history_role == role).astype(np.int64)
+
+
+ARRAYS = tuple(name for name in PreparedLog.__dataclass_fields__ if name not in ("root", "info"))
+
+
+def open_prepared(root: Path) -> PreparedLog:
+    """Open a prepared log; raises UserError if the folder holds none."""
+    path = root / "prepared.json"
+    if not path.is_file():
+        raise UserError(f"no prepared log at {root}; run `recsys prepare` first")
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw["event_types"] = tuple(raw["event_types"])
+    raw["user_attributes"] = tuple(raw["user_attributes"])
+    raw["user_attribute_values"] = tuple(tuple(values) for values in raw["user_attribute_values"])
+    arrays = {name: np.load(root / "arrays" / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return PreparedLog(root=root, info=PreparedInfo(**raw), **arrays)
+
+
+def write_info(root: Path, info: PreparedInfo) -> None:
+    """Write prepared.json."""
+    (root / "prepared.json").write_text(json.dumps(asdict(info), indent=2, sort_keys=True) + "\n", encoding="utf-8")
