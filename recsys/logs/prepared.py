@@ -20,7 +20,7 @@ A *history* is everything one user did in time order; an anonymous session is a 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class PreparedInfo:
     last_event: str
     test_from: str | None  # the cut, ISO 8601; None for a split by users
     validation_from: str | None
+    rows_read: int = 0  # source rows = events + quarantined + removed_by_rule, where a row is one event
+    removed_by_rule: dict[str, int] = field(default_factory=dict)  # stated cleaning rule -> rows, no errors
 
 
 @dataclass(frozen=True)
@@ -101,4 +103,6 @@ def open_prepared(root: Path) -> PreparedLog:
 
 def write_info(root: Path, info: PreparedInfo) -> None:
     """Write prepared.json."""
-    (root / "prepared.json").write_text(json.dumps(asdict(info), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (root / "prepared.json").write_text(
+        json.dumps(asdict(info), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )

@@ -1,0 +1,111 @@
+"""The canonical tables themselves: a folder with events.parquet (or events/*.parquet), items.parquet, users.parquet."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import columns as c
+from recsys.datasets import sources
+from recsys.datasets.adapter import EventBatch
+from recsys.datasets.parsing import as_number, as_text, as_time
+from recsys.errors import UserError
+from recsys.logs.schema import EVENTS
+
+_REQUIRED = tuple(field.name for field in EVENTS if not field.nullable)
+_TIMES = "write it as a timestamp, or read the log with format 'file' and a mapping"
+
+
+class TablesAdapter:
+    """Reads the three tables as they are."""
+
+    merges_lines = False
+    session_gap_s = None
+
+    def __init__(self, root: Path, batch_rows: int) -> None:
+        self._root = root
+        self._batch_rows = batch_rows
+        self.source = f"tables in {root}"
+        if not root.is_dir():
+            raise UserError(
+                f"no folder at {root}; format 'tables' reads a folder with events.parquet and items.parquet"
+            )
+        single = root / "events.parquet"
+        self._parts = [single] if single.is_file() else sorted((root / "events").glob("*.parquet"))
+        if not self._parts:
+            raise UserError(
+                f"{root} has neither events.parquet nor events/*.parquet; put the event table there"
+            )
+        for part in self._parts:
+            schema = pq.read_schema(sources.require_file(part, "event table")).remove_metadata()
+            sources.require_columns(
+                schema.names, _REQUIRED, part, "add it, or read the log with format 'file'"
+            )
+            if not pa.types.is_timestamp(schema.field(c.TIMESTAMP).type):
+                kind = schema.field(c.TIMESTAMP).type
+                raise UserError(f"{part}: column {c.TIMESTAMP} is {kind}, must be a timestamp; {_TIMES}")
+            for name in (c.VALUE, c.POSITION, c.PROPENSITY):
+                kind = schema.field(name).type if name in schema.names else pa.float64()
+                if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+                    raise UserError(f"{part}: column {name} is {kind}, must be a number; convert the column")
+
+    def expected_rows(self) -> int:
+        """Return the number of rows."""
+        return sum(sources.expected_rows(part) for part in self._parts)
+
+    def batches(self) -> Iterator[EventBatch]:
+        """Stream the parts in the order of their names."""
+        before = 0
+        for part in self._parts:
+            last = 0
+            for batch in sources.stream(part, self._batch_rows, columns=EVENTS.names):
+                last += batch.read
+                events = pa.table(
+                    {name: _column(batch.table, name) for name in EVENTS.names}, schema=NULLABLE
+                )
+                yield EventBatch(events, batch.rows + before, batch.table, batch.read)
+            before += last
+
+    def items(self) -> pa.Table | None:
+        """Return items.parquet, if it is there."""
+        return self._side_table("items.parquet", c.ITEM_ID)
+
+    def users(self) -> pa.Table | None:
+        """Return users.parquet, if it is there."""
+        return self._side_table("users.parquet", c.USER_ID)
+
+    def _side_table(self, name: str, key: str) -> pa.Table | None:
+        path = self._root / name
+        if not path.is_file():
+            return None
+        sources.require_columns(sources.column_names(path), [key], path, "add it, or remove the file")
+        return sources.read_all(path)
+
+
+NULLABLE = pa.schema([field.with_nullable(True) for field in EVENTS])
+
+
+def canonical(columns: dict[str, pa.Array], rows: int) -> pa.Table:
+    """Return an event table in which every column that is not given is null."""
+    return pa.table(
+        {field.name: columns.get(field.name, pa.nulls(rows, field.type)) for field in NULLABLE},
+        schema=NULLABLE,
+    )
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    kind = EVENTS.field(name).type
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, kind)
+    if name == c.TIMESTAMP:
+        return as_time(table[name])[0]
+    if kind == pa.string():
+        return as_text(table[name])
+    numbers, _ = as_number(table[name])
+    if kind == pa.int32():
+        return pa.array(
+            np.nan_to_num(numbers.to_numpy(zero_copy_only=False)), mask=np.asarray(numbers.is_null())
+        ).cast(kind, safe=False)
+    return numbers

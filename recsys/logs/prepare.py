@@ -1,0 +1,181 @@
+"""From a raw log to a prepared one: the whole of it on one page.
+
+Everything but the histories' ends, the items and the users is streamed; the layout is that of prepared.py. The same
+log, configuration and seed give the same bytes, whatever the order of the log's rows.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import columns as c
+from recsys.config import PrepareConfig
+from recsys.datasets.parsing import flat, utc_text
+from recsys.datasets.registry import open_log
+from recsys.logs.attributes import user_attributes
+from recsys.logs.catalogue import item_table, named_items, user_table
+from recsys.logs.coded import ITEM_CODE
+from recsys.logs.content import content_features
+from recsys.logs.hashing import hash_strings
+from recsys.logs.histories import sort_histories
+from recsys.logs.intake import Intake, Progress, take_in
+from recsys.logs.prepared import PreparedInfo, write_info
+from recsys.logs.quarantine import Quarantine
+from recsys.logs.split import Split, cut_time, split_by_time, split_by_user
+from recsys.logs.vocabulary import Vocabulary
+from recsys.logs.writer import EventWriter, Histories
+from recsys.mdp.reward import rewarded_types
+from recsys.randomness import derive_seed
+from recsys.types import LongArray
+
+
+def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | None = None) -> PreparedInfo:
+    """Write a prepared log to a folder and return its facts.
+
+    Raises UserError if the log cannot be read, holds no usable event, or too much of it is refused (`quarantine.csv`
+    then tells which rows). A prepared log that the folder held before is gone from the first moment.
+    """
+    adapter = open_log(config.log)
+    _clear(out)
+    event_types = pa.array(rewarded_types(config.reward), pa.string())
+    with (
+        tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
+        Quarantine(out / "quarantine.csv") as refused,
+    ):
+        items = item_table(adapter.items(), adapter.source)
+        vocabulary = Vocabulary(None if items is None else flat(items[c.ITEM_ID]))
+        intake = take_in(
+            adapter, config.log, vocabulary, Vocabulary(event_types), Path(scratch), refused, progress
+        )
+        events = intake.events.rows
+        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress)
+        quarantined = dict(sorted(refused.counts.items()))
+    if items is None:
+        items = named_items(vocabulary.values)
+    users, history_user = _users(adapter.users(), histories, adapter.source)
+    lengths = np.concatenate(histories.lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    split = _split(config, seed, out, histories, history_user, users, events)
+    train_end = split.train_end(_before(out, offsets, split.test_from, config.log.rows_per_bucket))
+    attributes, values, codes = user_attributes(users)
+    if progress:
+        progress("item content", 0, items.num_rows)
+    arrays = {
+        "content": content_features(items, config.content_features, seed),
+        "user_attributes": codes,
+        "history_offsets": offsets,
+        "history_user": history_user,
+        "history_role": split.role,
+        "history_train_end": train_end,
+    }
+    for name, array in arrays.items():
+        np.save(out / "arrays" / f"{name}.npy", array)
+    pq.write_table(items, out / "items.parquet", compression="zstd")
+    pq.write_table(users, out / "users.parquet", compression="zstd")
+    info = PreparedInfo(
+        source=adapter.source,
+        event_types=tuple(event_types.to_pylist()),
+        user_attributes=attributes,
+        user_attribute_values=values,
+        reward_base=dict(config.reward.base),
+        reward_per_log_value=dict(config.reward.per_log_value),
+        events=events,
+        items=items.num_rows,
+        users=users.num_rows,
+        histories=len(lengths),
+        sessions=histories.sessions,
+        quarantined=quarantined,
+        first_event=utc_text(min(int(began.min()) for began in histories.began)),
+        last_event=utc_text(histories.ended),
+        test_from=None if split.test_from is None else utc_text(split.test_from),
+        validation_from=None if split.validation_from is None else utc_text(split.validation_from),
+        rows_read=intake.read,
+        removed_by_rule=dict(sorted(intake.removed.items())),
+    )
+    write_info(out, info)  # last: a folder without it is no prepared log
+    if progress:
+        progress("done", events, events)
+    return info
+
+
+def _clear(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "prepared.json").unlink(missing_ok=True)
+    for name in ("events", "arrays"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir()
+
+
+def _write_events(
+    config: PrepareConfig,
+    seed: int,
+    out: Path,
+    intake: Intake,
+    gap_s: float | None,
+    progress: Progress | None,
+) -> Histories:
+    ranks = intake.items.sorted_order()
+    tie_seed = derive_seed(seed, "ties")
+    events = intake.events.rows
+    with EventWriter(out, events, intake.items.values, intake.event_types.values, config.reward) as writer:
+        for table, left in intake.events.tables():
+            item = pa.array(ranks[table[ITEM_CODE].to_numpy()])
+            table = table.set_column(table.column_names.index(ITEM_CODE), ITEM_CODE, item)
+            writer.write(sort_histories(table, gap_s, tie_seed))
+            if progress:
+                progress("sorting", events - left, events)
+    return writer.histories
+
+
+def _users(table: pa.Table | None, histories: Histories, source: str) -> tuple[pa.Table, np.ndarray]:
+    """Return the user table and the user index of each history, −1 for an anonymous session."""
+    of_history = pa.concat_arrays(histories.users)
+    known = np.asarray(of_history.is_valid())
+    index = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
+    return user_table(table, of_history.drop_null(), source), index
+
+
+def _split(
+    config: PrepareConfig,
+    seed: int,
+    out: Path,
+    histories: Histories,
+    history_user: np.ndarray,
+    users: pa.Table,
+    events: int,
+) -> Split:
+    anonymous = history_user < 0
+    began = np.concatenate(histories.began)
+    if config.split.kind == "users":
+        of_history = flat(users[c.USER_ID]).take(pa.array(history_user, mask=anonymous))
+        return split_by_user(config.split, hash_strings(of_history), anonymous, derive_seed(seed, "split"))
+    chunks = partial(_time_chunks, out, config.log.rows_per_bucket)
+    cut = cut_time(config.split, chunks, events, int(began.min()), histories.ended)
+    return split_by_time(config.split, cut, began, anonymous)
+
+
+def _time_chunks(out: Path, rows: int) -> Iterator[LongArray]:
+    with (out / "arrays" / "timestamp.npy").open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        while len(chunk := np.fromfile(file, dtype=np.int64, count=rows)):
+            yield chunk
+
+
+def _before(out: Path, offsets: LongArray, cut: int | None, rows: int) -> LongArray:
+    """Return how many events of each history lie before the cut; all of them where there is none."""
+    if cut is None:
+        return np.diff(offsets)
+    counts = np.zeros(len(offsets) - 1, dtype=np.int64)
+    begin = 0
+    for chunk in _time_chunks(out, rows):
+        history = np.searchsorted(offsets, np.arange(begin, begin + len(chunk)), side="right") - 1
+        counts += np.bincount(history, weights=chunk < cut, minlength=len(counts)).astype(np.int64)
+        begin += len(chunk)
+    return counts

@@ -1,0 +1,68 @@
+"""quarantine.csv: every refused row with its number, the reason and the row itself; and the counts."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import pyarrow as pa
+
+from recsys.errors import UserError
+
+_REMEDIES: Final = {
+    "unknown event type": "give that type a reward under [prepare.reward.base]",
+    "unknown item": "add the items to the item table or leave the table out",
+    "duplicate event id": "give each event its own id",
+}
+
+
+class Quarantine:
+    """Collects refused rows in a file as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.counts: Counter[str] = Counter()
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(["row_number", "reason", "row"])
+
+    def __enter__(self) -> "Quarantine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def total(self) -> int:
+        """Rows refused so far."""
+        return self.counts.total()
+
+    def refuse(self, row: int, reason: str, text: str) -> None:
+        """Set one row aside."""
+        self.counts[reason] += 1
+        self._writer.writerow([row, reason, text])
+
+    def refuse_rows(self, rows: Sequence[int], reasons: Sequence[str], table: pa.Table) -> None:
+        """Set aside rows, given as a table aligned with their numbers and reasons."""
+        for row, reason, cells in zip(rows, reasons, table.to_pylist(), strict=True):
+            self.refuse(row, reason, json.dumps(cells, default=_plain, ensure_ascii=False))
+
+    def check(self, read: int, max_bad_share: float) -> None:
+        """Raise UserError if more than the tolerated share of the rows read was refused."""
+        if read == 0 or self.total <= max_bad_share * read:
+            return
+        reason, rows = max(self.counts.items(), key=lambda pair: pair[1])
+        remedy = _REMEDIES.get(reason, "mend the log")
+        raise UserError(
+            f"{self.total:,} of {read:,} rows ({self.total / read:.1%}) were refused, above max_bad_share "
+            f"{max_bad_share:g}; most often: {reason} ({rows:,}); see {self.path}, then {remedy} or raise max_bad_share"
+        )
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,95 @@
+"""The events of a prepared log written bucket by bucket: Parquet parts and the per-event arrays."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import columns as c
+from recsys.config import RewardConfig
+from recsys.datasets.parsing import flat
+from recsys.logs.arrays import ArrayWriter
+from recsys.logs.coded import ITEM_CODE, TYPE_CODE, as_events
+from recsys.logs.histories import HistoryBucket
+from recsys.mdp.reward import rewards
+from recsys.types import ByteArray, IntArray, LongArray
+
+_PER_SECOND = 1_000_000
+_GROUP_ROWS = 131_072
+
+
+@dataclass
+class Histories:
+    """What is kept in memory of the histories written so far."""
+
+    lengths: list[LongArray] = field(default_factory=list)
+    began: list[LongArray] = field(default_factory=list)  # seconds
+    ended: int = -(2**62)
+    users: list[pa.Array] = field(default_factory=list)
+    sessions: int = 0
+
+
+class EventWriter:
+    """Writes buckets of histories in the order in which they come."""
+
+    def __init__(
+        self, root: Path, events: int, items: pa.Array, event_types: pa.Array, reward: RewardConfig
+    ) -> None:
+        self.histories = Histories()
+        self._root = root
+        self._items = items
+        self._event_types = event_types
+        self._reward = reward
+        self._parts = 0
+        self._open = ExitStack()
+        kinds = {
+            "item": np.int32,
+            "event_type": np.int8,
+            "reward": np.float32,
+            "timestamp": np.int64,
+            "session": np.int32,
+        }
+        self._arrays = {
+            name: self._open.enter_context(ArrayWriter(root / "arrays" / f"{name}.npy", events, kind))
+            for name, kind in kinds.items()
+        }
+
+    def __enter__(self) -> "EventWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def write(self, bucket: HistoryBucket) -> None:
+        """Write whole histories."""
+        events = bucket.events
+        item: IntArray = events[ITEM_CODE].to_numpy()
+        code: ByteArray = events[TYPE_CODE].to_numpy()
+        value = flat(events[c.VALUE]).to_numpy(zero_copy_only=False)
+        seconds = bucket.times // _PER_SECOND
+        self._arrays["item"].append(item)
+        self._arrays["event_type"].append(code)
+        self._arrays["reward"].append(rewards(self._reward, self._event_types.to_pylist(), code, value))
+        self._arrays["timestamp"].append(seconds)
+        self._arrays["session"].append(bucket.session)
+        pq.write_table(
+            as_events(events, self._items, self._event_types),
+            self._root / "events" / f"part-{self._parts:05d}.parquet",
+            compression="zstd",
+            row_group_size=_GROUP_ROWS,
+            use_dictionary=[c.USER_ID, c.SESSION_ID, c.ITEM_ID, c.EVENT_TYPE, c.POLICY_VERSION],
+        )
+        self._parts += 1
+        lengths = np.diff(np.append(bucket.starts, events.num_rows))
+        self.histories.lengths.append(lengths)
+        self.histories.began.append(seconds[bucket.starts])
+        self.histories.ended = max(self.histories.ended, int(seconds.max()))
+        self.histories.users.append(bucket.users)
+        last = np.append(bucket.starts[1:], events.num_rows) - 1
+        self.histories.sessions += int((bucket.session[last] + 1).sum())
