@@ -19,6 +19,9 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 
+LogFormat = Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"]
+
+
 class Frozen(BaseModel):
     """Immutable settings that refuse unknown keys."""
 
@@ -28,7 +31,7 @@ class Frozen(BaseModel):
 class LogConfig(Frozen):
     """Which log is read and how much damage in it is tolerated."""
 
-    format: Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"] = "tables"
+    format: LogFormat = "tables"
     path: Path
     mapping: Path | None = None  # TOML of columns, event types and session gap, for format "file"
     max_bad_share: Share = 0.01  # quarantined rows above this share abort
@@ -39,9 +42,10 @@ class LogConfig(Frozen):
 class SplitConfig(Frozen):
     """Where training ends and who counts as cold.
 
-    kind "time": cold test users are those first seen at or after `test_from` (or after the `test_share` newest
-    events); cold validation users are those first seen in the window before it that holds `validation_share` of the
-    training users. Kind "users": both groups are drawn by hash. No event of a cold user is ever trained on.
+    kind "time": cold test users are those first seen at or after `test_from` (or after the `test_share`
+    newest events); cold validation users are those first seen in the window before it that holds
+    `validation_share` of the training users. Kind "users": both groups are drawn by hash. No event of a cold
+    user is ever trained on.
     """
 
     kind: Literal["time", "users"] = "time"
@@ -64,7 +68,9 @@ class PrepareConfig(Frozen):
     split: SplitConfig = SplitConfig()
     reward: RewardConfig = RewardConfig()
     content_features: Positive = 64  # width of the text and category embedding
-    min_item_events: int = Field(default=1, ge=0)  # rarer items stay in the catalogue but have no id embedding trained
+    min_item_events: int = Field(
+        default=1, ge=0
+    )  # rarer items stay in the catalogue but train no id embedding
 
 
 class StateConfig(Frozen):
@@ -79,7 +85,6 @@ class ModelConfig(Frozen):
     item_features: Positive = 64  # width of e_i
     hidden: Positive = 96  # width of the session encoder
     layers: Positive = 1
-    head_features: Positive = 64  # width of φ(e_i), what adaptation acts on
     encoder: Literal["recurrent", "attention"] = "recurrent"
     dropout: Share = 0.2
     id_dropout: Share = 0.1  # share of items shown to training by content alone
@@ -200,23 +205,35 @@ class RunConfig(Frozen):
         return self
 
 
-def load_config(path: Path) -> RunConfig:
-    """Read a run's TOML.
-
-    Raises UserError, one line, if the file is missing, is not TOML, or holds a key or value that is refused.
-    """
+def read_toml(path: Path) -> dict[str, object]:
+    """Read a TOML file as plain values; raises UserError, one line, if it is missing or is not TOML."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no config at {path}; give --config one of pipelines/configs/*.toml") from None
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"no config at {path} ({reason}); give --config one of pipelines/configs/*.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
+
+
+def validate_config(raw: dict[str, object], origin: str) -> RunConfig:
+    """Check plain values; raises UserError, one line that begins with `origin`, at the first one refused."""
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UserError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from None
+        raise UserError(f"{origin}: {where}: {first['msg']} (got {first['input']!r})") from None
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run's TOML.
+
+    Raises UserError, one line, if the file is missing, is not TOML, or holds a key or value that is refused.
+    """
+    return validate_config(read_toml(path), str(path))
 
 
 def fingerprint(*parts: object) -> str:

@@ -1,0 +1,42 @@
+"""What the commands of the steps do: resolve the config, settle the threads, run."""
+
+import os
+from collections.abc import Sequence
+
+from pipelines.configuration import resolve_config
+from recsys.config import RunConfig
+
+
+def run(config: str, overrides: Sequence[str], steps: Sequence[str], force: bool) -> None:
+    """Bring some steps, and those they need, up to date."""
+    resolved = resolve_limited(config, overrides)
+    from rich.console import Console
+
+    from pipelines.runner import run_steps
+    from pipelines.stages import all_steps
+
+    run_steps(resolved, all_steps(), steps, Console(stderr=True), force=steps if force else ())
+
+
+def run_all(config: str, overrides: Sequence[str], force: bool) -> None:
+    """Bring every step up to date and print the results."""
+    resolved = resolve_limited(config, overrides)
+    from rich.console import Console
+
+    from pipelines.runner import run_steps
+    from pipelines.stages import NAMES, all_steps
+    from pipelines.summary import print_results
+
+    outcomes = run_steps(resolved, all_steps(), NAMES, Console(stderr=True), force=NAMES if force else ())
+    print_results(Console(), resolved, outcomes)
+
+
+def resolve_limited(config: str, overrides: Sequence[str]) -> RunConfig:
+    """Return the resolved config, with numerical libraries held to its threads.
+
+    They read the environment when they load, so this comes before whatever imports them.
+    """
+    resolved = resolve_config(config, overrides)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(resolved.threads))
+    return resolved

@@ -1,0 +1,63 @@
+"""From `--config` and `--set` to a checked RunConfig."""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from recsys.config import RunConfig, read_toml, validate_config
+from recsys.errors import UserError
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configs that come with the package, by name."""
+    folder = Path(str(files("pipelines").joinpath("configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def resolve_config(config: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the run that a path or a shipped name describes, after overrides such as `pretrain.epochs=3`.
+
+    Raises UserError, one line, for an unknown name, a file that is refused, or an override that is refused.
+    """
+    raw = read_toml(_find(config))
+    for override in overrides:
+        _override(raw, override)
+    origin = config if not overrides else f"{config} with {' '.join(overrides)}"
+    return validate_config(raw, origin)
+
+
+def _find(config: str) -> Path:
+    shipped = shipped_configs()
+    if config in shipped:
+        return shipped[config]
+    path = Path(config)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    raise UserError(f"no config {config!r}; give the path of a .toml file or one of: {', '.join(shipped)}")
+
+
+def _override(raw: dict[str, object], text: str) -> None:
+    """Put one override into plain values; text becomes the key's type when the whole is checked."""
+    key, equals, value = text.partition("=")
+    *tables, last = key.strip().split(".")
+    if not equals or not last or not all(tables):
+        raise UserError(f"--set {text!r} is not of the form section.key=value, such as pretrain.epochs=3")
+    table = raw
+    for name in tables:
+        below = table.setdefault(name, {})
+        if not isinstance(below, dict):
+            raise UserError(f"--set {text!r}: {name} is a value, not a section")
+        table = below
+    table[last] = _value(value.strip(), text)
+
+
+def _value(value: str, text: str) -> object:
+    if value == "none":
+        return None
+    if value.startswith(("[", "{", '"')):
+        try:
+            return tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"--set {text!r}: the value is not TOML: {error}") from None
+    return value

@@ -1,0 +1,72 @@
+"""Publish: the evaluated bundle becomes an immutable version of the registry, and an alias moves to it."""
+
+import json
+import shutil
+from pathlib import Path
+
+from pipelines.manifest import read_manifest
+from pipelines.steps import Step, StepContext, Summary
+from recsys.artifacts.card import write_card
+from recsys.artifacts.files import files_below
+from recsys.artifacts.registry import Registry
+from recsys.config import RunConfig
+from recsys.errors import UserError
+from recsys.logs.prepared import open_prepared
+
+BUNDLE = "bundle"  # folder of the index step that evaluate has measured and that is served
+EVALUATION = "evaluation.json"
+PUBLISHED = "published.json"
+
+
+def run(context: StepContext) -> Summary:
+    """Pack bundle, evaluation, lineage and card; publish them; leave published.json and the card in `out`."""
+    config = context.config.publish
+    evaluation = json.loads((context.inputs["evaluate"] / EVALUATION).read_text(encoding="utf-8"))
+
+    package = context.out / "package"
+    shutil.copytree(context.inputs["index"] / BUNDLE, package)
+    shutil.copy(context.inputs["evaluate"] / EVALUATION, package / EVALUATION)
+    lineage = {
+        name: {"fingerprint": manifest.fingerprint, "digest": manifest.digest}
+        for name, folder in sorted(context.inputs.items())
+        if (manifest := read_manifest(folder)) is not None
+    }
+    (package / "lineage.json").write_text(
+        json.dumps(lineage, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+    # what is the run's own, and not the model's, stays out: the same model is the same version
+    settings = context.config.model_dump_json(indent=2, exclude={"output", "threads", "publish"})
+    (package / "run.json").write_text(settings + "\n", encoding="utf-8")
+    info = open_prepared(context.inputs["prepare"]).info
+    write_card(package / "card.md", config.name, context.config, info, evaluation, lineage)
+
+    size = sum((package / path).stat().st_size for path in files_below(package))
+    registry = Registry(config.registry)
+    version = registry.publish(package, config.name)
+    registry.set_alias(config.name, config.alias, version)
+    context.log(f"{config.name} {version} is now {config.alias} in {config.registry}")
+
+    shutil.copy(package / "card.md", context.out / "card.md")
+    shutil.rmtree(package)
+    record = {"name": config.name, "version": version}
+    (context.out / PUBLISHED).write_text(json.dumps(record, sort_keys=True) + "\n", encoding="utf-8")
+    return {"version": version, "alias": config.alias, "bundle_bytes": size}
+
+
+def still_holds(config: RunConfig, folder: Path) -> bool:
+    """Say whether the registry still has the version; where the alias points is then for people to decide."""
+    try:
+        record = json.loads((folder / PUBLISHED).read_text(encoding="utf-8"))
+        Registry(config.publish.registry).resolve(record["name"], record["version"])
+    except (OSError, ValueError, KeyError, UserError):
+        return False
+    return True
+
+
+STEP = Step(
+    name="publish",
+    run=run,
+    inputs=("prepare", "index", "evaluate"),
+    settings=lambda config: {"publish": config.publish},
+    still_holds=still_holds,
+)

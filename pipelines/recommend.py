@@ -1,0 +1,87 @@
+"""`recsys recommend`: the served object of a run, asked in the terminal."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.progress import say
+from pipelines.publish import BUNDLE
+from recsys import columns
+from recsys.artifacts.bundle import load_recommender
+from recsys.config import RunConfig
+from recsys.errors import UserError
+from recsys.logs.prepared import open_prepared
+from recsys.mdp.state import History
+from recsys.recommender import LoggedEvent, Recommendation, Recommender
+
+
+def recommend(
+    config: RunConfig, *, user: str | None, items: Sequence[str] | None, n: int, adapt: bool
+) -> None:
+    """Print a list for a user of the run's log, or for a visitor who took some items.
+
+    Raises UserError if the run has no bundle yet or if an item is not in its catalogue.
+    """
+    run = config.output / config.name
+    bundle = run / "index" / BUNDLE
+    if not bundle.is_dir():
+        raise UserError(f"no bundle at {bundle}; `recsys run` with the same --config makes it")
+    recommender = load_recommender(bundle)
+    console = Console()
+    if items is not None:
+        history = _visitor(recommender, config, items)
+    else:
+        known = None if user is None else _known_user(run / "prepare", user)
+        if known is None:
+            say(console, f"{user} is not in the log: a cold user with no events")
+        history = recommender.history([]) if known is None else known
+    console.print(_table(recommender, recommender.recommend(history, n, seed=config.seed, adapt=adapt)))
+
+
+def _visitor(recommender: Recommender, config: RunConfig, items: Sequence[str]) -> History:
+    """Return the history of somebody who took some items just now, by the event that is worth most."""
+    unknown = [item for item in items if item not in recommender.catalogue.index_of]
+    if unknown:
+        raise UserError(f"not in the catalogue: {', '.join(unknown)}; ids are those of the log's item table")
+    worth = config.prepare.reward.base
+    event_type = max(recommender.event_types, key=lambda name: worth.get(name, 0.0))
+    now = time.time()
+    return recommender.history([LoggedEvent(item, event_type, None, now, "terminal") for item in items])
+
+
+def _known_user(prepared_folder: Path, user: str) -> History | None:
+    """Return what a user of the log has done; None for a user without events."""
+    log = open_prepared(prepared_folder)
+    ids = pq.read_table(prepared_folder / "users.parquet", columns=[columns.USER_ID])[columns.USER_ID]
+    row = ids.index(user).as_py()  # -1 if absent, which is also what marks anonymous histories
+    if row < 0 or not (log.history_user == row).any():
+        return None
+    history = int(np.argmax(log.history_user == row))
+    events = slice(int(log.history_offsets[history]), int(log.history_offsets[history + 1]))
+    return History(
+        item=np.asarray(log.item[events]),
+        event_type=np.asarray(log.event_type[events]),
+        reward=np.asarray(log.reward[events]),
+        timestamp=np.asarray(log.timestamp[events]),
+        session=np.asarray(log.session[events]),
+        attributes=np.asarray(log.user_attributes[row]),
+    )
+
+
+def _table(recommender: Recommender, given: Recommendation) -> Table:
+    caption = f"{given.served_by}, {given.support_events} support events, {given.policy}"
+    table = Table("position", "item", "title", "score", "propensity", caption=Text(caption))
+    catalogue = recommender.catalogue
+    for position, (item, score, propensity) in enumerate(
+        zip(given.items, given.scores, given.propensities, strict=True)
+    ):
+        # ids and titles come from a log: never markup
+        item_id, title = Text(catalogue.item_ids[item]), Text(catalogue.titles[item])
+        table.add_row(str(position), item_id, title, f"{score:.4f}", f"{propensity:.4f}")
+    return table

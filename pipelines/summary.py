@@ -1,0 +1,123 @@
+"""What `recsys run` ends with: one table, where the artifacts are, and a request to paste."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.progress import say
+from pipelines.runner import Outcome
+from recsys.artifacts.files import files_below
+from recsys.config import RunConfig
+
+POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # shown first, in this order
+METRICS = ("ndcg", "recall")
+MODEL_SUFFIX = ".safetensors"
+INDEX_SUFFIXES = (".faiss", ".index")
+
+
+def print_results(console: Console, config: RunConfig, outcomes: Sequence[Outcome]) -> None:
+    """Print the results of a finished run."""
+    folders = {outcome.step: outcome.folder for outcome in outcomes}
+    evaluation = json.loads((folders["evaluate"] / "evaluation.json").read_text(encoding="utf-8"))
+    console.print(results_table(config, evaluation, outcomes))
+    published = json.loads((folders["publish"] / "published.json").read_text(encoding="utf-8"))
+    run = config.output / config.name
+    registry = config.publish.registry
+    say(console, f"run        {run}   (curves: tensorboard --logdir {run / 'tensorboard'})")
+    say(
+        console,
+        f"published  {published['name']} {published['version']} as {config.publish.alias} in {registry}",
+    )
+    say(console, "serve      " + _serve_line(config))
+    say(console, "then       " + curl_line())
+
+
+def results_table(config: RunConfig, evaluation: Mapping[str, Any], outcomes: Sequence[Outcome]) -> Table:
+    """Return quality at each k, sizes and times as one table."""
+    policies: Mapping[str, Any] = evaluation.get("policies", {})
+    shown = [name for name in POLICIES if name in policies]
+    shown += [name for name in policies if name not in POLICIES]
+    users, split = evaluation.get("users", "?"), evaluation.get("split", "")
+    table = Table(
+        title=f"{config.name}: {users} cold users {split}, whole catalogue ranked, [interval]".replace(
+            "  ", " "
+        )
+    )
+    table.add_column("", no_wrap=True)
+    for name in shown:
+        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
+    table.add_column("adapted - unadapted", justify="right", no_wrap=True)
+
+    _add_quality(table, config, policies, shown, evaluation.get("paired", {}), "")
+    for slice_name, by_policy in evaluation.get("slices", {}).items():
+        _add_quality(table, config, by_policy, shown, {}, f"{slice_name.replace('_', ' ')}: ", METRICS[:1])
+    for label, size in _sizes(outcomes):
+        table.add_row(label, size)
+    table.add_section()
+    for outcome in outcomes:
+        table.add_row(f"{outcome.step} (s)", f"{outcome.seconds:.1f}", "kept" if outcome.kept else "")
+    table.add_row("all steps (s)", f"{sum(outcome.seconds for outcome in outcomes):.1f}")
+    return table
+
+
+def curl_line() -> str:
+    """Return a request that works once the endpoint runs where `recsys serve` puts it."""
+    return (
+        "curl -s http://127.0.0.1:8000/v1/recommend -H 'content-type: application/json' "
+        """-d '{"user": "somebody-new", "n": 5}'"""
+    )
+
+
+def _serve_line(config: RunConfig) -> str:
+    publish = config.publish
+    return f"recsys serve --registry {publish.registry} --name {publish.name} --alias {publish.alias}"
+
+
+def _add_quality(
+    table: Table,
+    config: RunConfig,
+    policies: Mapping[str, Any],
+    shown: Sequence[str],
+    paired: Mapping[str, Any],
+    prefix: str,
+    metrics: Sequence[str] = METRICS,
+) -> None:
+    shots = sorted({shot for name in shown for shot in policies.get(name, {})}, key=int)
+    for order, metric in enumerate(metrics):
+        rows = [[policies.get(name, {}).get(shot, {}).get(metric) for name in shown] for shot in shots]
+        for shot, values in zip(shots, rows, strict=True):
+            label = f"{prefix}{'NDCG' if metric == 'ndcg' else metric}@{config.evaluate.cutoff}, k = {shot}"
+            # the paired difference is of the first metric, NDCG
+            difference = paired.get(shot, {}).get("adapted_minus_unadapted") if order == 0 else None
+            table.add_row(label, *(interval(value) for value in values), interval(difference, signed=True))
+        if rows:
+            table.add_section()
+
+
+def interval(value: Mapping[str, float] | None, *, signed: bool = False) -> str:
+    """Return `mean [low, high]`, as much of it as there is."""
+    if not value or "mean" not in value:
+        return ""
+    sign = "+" if signed else ""
+    mean = f"{value['mean']:{sign}.4f}"
+    if "low" not in value or "high" not in value:
+        return mean
+    # brackets would read as markup
+    return f"{mean} \\[{value['low']:{sign}.4f}, {value['high']:{sign}.4f}]"
+
+
+def _sizes(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    folder = next((outcome.folder for outcome in outcomes if outcome.step == "index"), None)
+    if folder is None:
+        return []
+    model = _bytes_below(folder, (MODEL_SUFFIX,))
+    index = _bytes_below(folder, INDEX_SUFFIXES)
+    return [("model (MB)", f"{model / 1e6:.2f}"), ("index (MB)", f"{index / 1e6:.2f}")]
+
+
+def _bytes_below(folder: Path, suffixes: tuple[str, ...]) -> int:
+    return sum((folder / path).stat().st_size for path in files_below(folder) if path.suffix in suffixes)

@@ -1,0 +1,87 @@
+"""The model card: what a version is, what it was trained on and how well it does, in one Markdown page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.config import RunConfig
+from recsys.logs.prepared import PreparedInfo
+
+
+def write_card(
+    path: Path,
+    name: str,
+    config: RunConfig,
+    info: PreparedInfo,
+    evaluation: Mapping[str, Any],
+    lineage: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Write the card of a version; no dates but those of the data, so equal models have equal cards."""
+    sections = [
+        f"# {name}",
+        "A recommender that ranks by a distilled Q-network and adapts it, at request time, to each user "
+        "from that user's events.",
+        _data(info),
+        _quality(evaluation),
+        _training(config),
+        _lineage(lineage),
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _data(info: PreparedInfo) -> str:
+    cut = f"cut at {info.test_from}" if info.test_from else "users held out by hash"
+    rows = [
+        ("source", info.source),
+        ("first event", info.first_event),
+        ("last event", info.last_event),
+        ("split", cut),
+        ("events", f"{info.events:,}"),
+        ("items", f"{info.items:,}"),
+        ("users", f"{info.users:,}"),
+        ("sessions", f"{info.sessions:,}"),
+        ("rows put aside", f"{sum(info.quarantined.values()):,}"),
+    ]
+    return "## Data\n\n" + _table(("", "value"), rows)
+
+
+def _quality(evaluation: Mapping[str, Any]) -> str:
+    policies: Mapping[str, Any] = evaluation.get("policies", {})
+    shots = sorted({shot for by_shot in policies.values() for shot in by_shot}, key=int)
+    if not shots:
+        return "## Quality\n\nNot evaluated."
+    rows = [
+        (policy, *(_interval(by_shot.get(shot, {}).get("ndcg")) for shot in shots))
+        for policy, by_shot in policies.items()
+    ]
+    users, split = evaluation.get("users", "?"), evaluation.get("split", "?")
+    return (
+        f"## Quality\n\nNDCG over the full catalogue, {users} cold users, split {split}; columns: events the "
+        "user had given; brackets: interval over users.\n\n"
+        + _table(("policy", *(f"k = {shot}" for shot in shots)), rows)
+    )
+
+
+def _interval(metric: Mapping[str, float] | None) -> str:
+    if not metric or "mean" not in metric:
+        return "–"
+    if "low" not in metric or "high" not in metric:
+        return f"{metric['mean']:.4f}"
+    return f"{metric['mean']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]"
+
+
+def _training(config: RunConfig) -> str:
+    parts = ("state", "model", "pretrain", "metatrain", "distill", "index", "exploration")
+    settings = config.model_dump(mode="json")
+    rows = [(f"{part}.{key}", str(value)) for part in parts for key, value in settings[part].items()]
+    return f"## Settings\n\nSeed {config.seed}.\n\n" + _table(("setting", "value"), rows)
+
+
+def _lineage(lineage: Mapping[str, Mapping[str, str]]) -> str:
+    rows = [(step, record["fingerprint"], record["digest"][:16]) for step, record in lineage.items()]
+    return "## Lineage\n\n" + _table(("step", "fingerprint", "content"), rows)
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
