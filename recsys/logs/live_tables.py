@@ -1,8 +1,9 @@
 """Tables of the live store: what the endpoint writes and offline readers of its traffic select from.
 
 Columns of `events` are those of `schema.EVENTS`, with times as integer microseconds (UTC), and one more:
-`received_at` (nanoseconds), which orders events that carry the same time. One row of `impressions` is one answered
-request, complete enough to be answered again. The view `logged_events` shows both in the shape of `schema.EVENTS`.
+`received_at` (nanoseconds), which orders events that carry the same time. One row of `impressions` is one
+answered request, complete enough to be answered again. The view `logged_events` shows both in the shape of
+`schema.EVENTS`.
 """
 
 from typing import Final
@@ -33,7 +34,7 @@ IMPRESSION_COLUMNS: Final = (
     "seed",
     "support_events",
     "slate",  # JSON [[item_id, score, propensity], …] by position
-    "request",  # deflated JSON: n, adapt, exclude_seen, exclude, attributes, events read, candidates retrieved
+    "request",  # deflated JSON: n, adapt, exclude_seen, exclude, attributes, events read, candidates
 )
 
 _SQL_TYPE: Final = {
@@ -79,6 +80,10 @@ CREATE TABLE IF NOT EXISTS {IMPRESSIONS_TABLE} (
 )
 """
 
+_IMPRESSIONS_INDEX_DDL: Final = f"""
+CREATE INDEX IF NOT EXISTS {IMPRESSIONS_TABLE}_by_user ON {IMPRESSIONS_TABLE} ({c.USER_ID}, {c.TIMESTAMP})
+"""
+
 _FACTS_DDL: Final = (
     f"CREATE TABLE IF NOT EXISTS {FACTS_TABLE} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
 )
@@ -108,7 +113,7 @@ FROM {IMPRESSIONS_TABLE} AS i, json_each(i.slate) AS shown
 LIVE_DDL: Final = (
     _EVENTS_DDL,
     _IMPRESSIONS_DDL,
-    f"CREATE INDEX IF NOT EXISTS {IMPRESSIONS_TABLE}_by_user ON {IMPRESSIONS_TABLE} ({c.USER_ID}, {c.TIMESTAMP})",
+    _IMPRESSIONS_INDEX_DDL,
     _FACTS_DDL,
     _LOGGED_EVENTS_DDL,
 )

@@ -1,0 +1,111 @@
+"""Warm users: the newest logged events of known users enter an empty store once, before the first request."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys import columns as c
+from recsys.errors import UserError
+from recsys.logs.live_tables import EVENT_COLUMNS, EVENTS_TABLE, FACTS_TABLE, RECEIVED_AT
+from recsys.logs.schema import EVENTS
+from serving.sqlite_store import SETUP_PATIENCE_S, connect
+
+HISTORY_FACT = "history"
+_MARKS = (FACTS_TABLE, EVENTS_TABLE)  # both are empty in a store that has seen neither import nor event
+_BATCH_ROWS = 16_384
+_COLUMNS = EVENTS.names
+_INCOMING = f"CREATE TEMP TABLE incoming ({', '.join(_COLUMNS)})"
+_TAKE = f"INSERT INTO incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - constants
+# Inserted in the order of the table's key, so that its tree is written once and packed.
+_KEEP_NEWEST = f"""
+INSERT INTO {EVENTS_TABLE} ({", ".join(EVENT_COLUMNS)})
+SELECT {", ".join(_COLUMNS)}, ? + arrival AS {RECEIVED_AT} FROM (
+  SELECT *, rowid AS arrival,
+         row_number() OVER (PARTITION BY {c.USER_ID} ORDER BY {c.TIMESTAMP} DESC, rowid DESC) AS age
+  FROM incoming
+) WHERE age <= ?
+ORDER BY {c.USER_ID}, {c.TIMESTAMP}, arrival
+ON CONFLICT ({c.EVENT_ID}) DO NOTHING
+"""  # noqa: S608 - constants
+
+
+def import_history(store: Path, history: Path, per_user: int) -> int:
+    """Fill an empty store from events Parquet and remember it; return the events kept, 0 if it was not empty.
+
+    One transaction: a killed import leaves nothing behind and is done again by the next start. Memory is
+    bounded by a batch of rows; sorting spills to SQLite's temporary files.
+    Raises UserError if the path holds no events Parquet.
+    """
+    parts = _parts(history)
+    connection = connect(store)
+    try:
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA busy_timeout = {SETUP_PATIENCE_S * 1000}")
+        connection.execute("PRAGMA temp_store = FILE")
+        connection.execute("BEGIN IMMEDIATE")  # of several workers one imports, the others then find it done
+        try:
+            kept = _import(connection, history, parts, per_user) if _untouched(connection) else 0
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return kept
+    finally:
+        connection.close()
+
+
+def _import(connection: sqlite3.Connection, history: Path, parts: list[Path], per_user: int) -> int:
+    connection.execute(_INCOMING)
+    for part in parts:
+        connection.executemany(_TAKE, _rows(part))
+    kept = connection.execute(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount
+    connection.execute("DROP TABLE temp.incoming")
+    fact = orjson.dumps({"source": history.name, "events": kept, "per_user": per_user}).decode()
+    connection.execute(f"INSERT INTO {FACTS_TABLE} VALUES (?, ?)", (HISTORY_FACT, fact))  # noqa: S608
+    return kept
+
+
+def _untouched(connection: sqlite3.Connection) -> bool:
+    return all(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in _MARKS)  # noqa: S608
+
+
+def _parts(history: Path) -> list[Path]:
+    parts = sorted(history.glob("part-*.parquet")) if history.is_dir() else [history]
+    if not parts or not all(part.is_file() for part in parts):
+        raise UserError(
+            f"no events at {history}; set RECSYS_HISTORY to a Parquet file or a folder of part-*.parquet"
+        )
+    return parts
+
+
+def _rows(part: Path) -> Iterator[tuple[object, ...]]:
+    try:
+        source = pq.ParquetFile(part)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{part} is not Parquet: {error}") from None
+    with source:
+        present = set(source.schema_arrow.names)
+        missing = [field.name for field in EVENTS if not field.nullable and field.name not in present]
+        if c.USER_ID not in present or missing:
+            absent = ", ".join(missing or [c.USER_ID])
+            raise UserError(f"{part} lacks {absent}; write it with `recsys prepare`")
+        for batch in source.iter_batches(_BATCH_ROWS, columns=[name for name in _COLUMNS if name in present]):
+            known = batch.filter(
+                batch.column(c.USER_ID).is_valid()
+            )  # an anonymous session has no user to warm
+            yield from zip(*(_values(known, field) for field in EVENTS), strict=True)
+
+
+def _values(batch: pa.RecordBatch, field: pa.Field) -> list[object]:
+    if field.name not in batch.schema.names:
+        return [None] * len(batch)
+    column = batch.column(field.name).cast(field.type)
+    if field.name == c.TIMESTAMP:
+        column = column.cast(pa.int64())
+    values: list[object] = column.to_pylist()
+    return values

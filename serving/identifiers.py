@@ -1,0 +1,9 @@
+"""Identifiers that sort by time, so that the store's indexes grow at one end."""
+
+import os
+import time
+
+
+def new_id() -> str:
+    """Return 32 hexadecimal digits: milliseconds since 1970, then chance."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -1,0 +1,106 @@
+"""Refusals: every error has one shape, and its message names the value, the bound and the remedy."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+SHOWN_CHARACTERS = 80  # of a refused value
+
+
+class Problem(Exception):
+    """A request that is refused."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+class NotReady(Problem):
+    """Nothing can be answered yet."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        waiting = " and ".join(reasons)
+        super().__init__(503, "not_ready", f"waiting for {waiting}; try again shortly", {"Retry-After": "1"})
+
+
+class StoreUnavailable(Problem):
+    """The store did not take a write, or did not answer."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(503, "store_unavailable", f"{what}; try again shortly", {"Retry-After": "1"})
+
+
+def shown(value: object) -> str:
+    """Return a refused value, cut to a length fit for a message."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def sentence(detail: Mapping[str, Any], where: Sequence[str] = ("body", "query", "path")) -> str:
+    """Return one validation error as a sentence."""
+    place = [str(part) for part in detail["loc"] if part not in where]
+    name = ".".join(place) or "the body"
+    if detail["type"] == "missing":
+        return f"{name} is missing; send it"
+    if detail["type"] == "extra_forbidden":
+        return f"{name} is not a field of this request; remove it or correct its spelling (see /docs)"
+    bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
+    return f"{name} is {shown(detail['input'])}: {bound}"
+
+
+def refusal(error: ValidationError) -> Problem:
+    """Return the refusal of a body that is not JSON (400) or not the shape asked for (422)."""
+    details = error.errors(include_url=False)
+    if details[0]["type"] == "json_invalid":
+        return malformed_json(str(details[0].get("ctx", {}).get("error", details[0]["msg"])))
+    return Problem(422, "invalid_request", "; ".join(sentence(detail) for detail in details[:5]))
+
+
+def malformed_json(why: str) -> Problem:
+    """Return the refusal of a body that does not parse."""
+    return Problem(400, "malformed_json", f"the body is not JSON: {why}; send one JSON value in UTF-8")
+
+
+def encoded(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer of a refusal."""
+    content = orjson.dumps({"error": {"code": code, "message": message}})
+    return Response(content, status, headers, media_type="application/json")
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Give every error of an app the one shape."""
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
+        return encoded(error.status, error.code, error.message, error.headers)
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        return encoded(422, "invalid_request", "; ".join(sentence(detail) for detail in error.errors()[:5]))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        phrase = HTTPStatus(error.status_code).phrase
+        message = f"{request.method} {request.url.path}: {phrase.lower()}; see /docs for what there is"
+        return encoded(error.status_code, phrase.lower().replace(" ", "_"), message, error.headers)
+
+    async def on_bug(_: Request, error: Exception) -> Response:
+        return encoded(
+            500, "internal", f"{type(error).__name__}: a fault of the server; its log has the details"
+        )
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_bug)

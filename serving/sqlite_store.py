@@ -1,0 +1,199 @@
+"""The embedded store: one SQLite file.
+
+SQLite in WAL mode: readers never wait for writers, and several processes may share one file. Accepted
+events commit with synchronous=FULL, so that a 202 survives power loss; group commit shares the fsync.
+Impressions commit with synchronous=NORMAL: they are with the operating system before the answer leaves, so a
+killed process loses none, and a power cut at most the newest ones, which nobody was promised.
+"""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys import columns as c
+from recsys.errors import UserError
+from recsys.logs.live_tables import (
+    EVENT_COLUMNS,
+    EVENTS_TABLE,
+    IMPRESSION_COLUMNS,
+    IMPRESSIONS_TABLE,
+    LIVE_DDL,
+    LIVE_VERSION,
+    RECEIVED_AT,
+)
+from recsys.recommender import LoggedEvent
+from serving.event_log import Impression, from_row, to_row
+from serving.problems import StoreUnavailable
+from serving.store import EventRow, Forgotten
+from serving.writer import GroupCommitWriter
+
+SETUP_PATIENCE_S = 120  # another process may be creating the tables or importing a history
+
+_INSERT_EVENT = (
+    f"INSERT INTO {EVENTS_TABLE} ({', '.join(EVENT_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES ({', '.join('?' * len(EVENT_COLUMNS))}) ON CONFLICT ({c.EVENT_ID}) DO NOTHING"
+)
+_INSERT_IMPRESSION = (
+    f"INSERT INTO {IMPRESSIONS_TABLE} ({', '.join(IMPRESSION_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES ({', '.join('?' * len(IMPRESSION_COLUMNS))})"
+)
+_NEWEST_FIRST = (
+    f"FROM {EVENTS_TABLE} WHERE {c.USER_ID} = ? "
+    f"ORDER BY {c.TIMESTAMP} DESC, {RECEIVED_AT} DESC, {c.EVENT_ID} DESC LIMIT ?"
+)
+_SELECT_NEWEST = (
+    f"SELECT {c.ITEM_ID}, {c.EVENT_TYPE}, {c.VALUE}, {c.TIMESTAMP} / 1e6, {c.SESSION_ID} {_NEWEST_FIRST}"
+)
+_SELECT_EVENTS = f"SELECT {', '.join(EventRow._fields).replace('timestamp_us', c.TIMESTAMP)} {_NEWEST_FIRST}"
+_SELECT_IMPRESSION = (
+    f"SELECT {', '.join(IMPRESSION_COLUMNS)} FROM {IMPRESSIONS_TABLE} WHERE {c.RECOMMENDATION_ID} = ?"  # noqa: S608
+)
+
+
+class SqliteStore:
+    """The embedded store; make one with open_sqlite_store."""
+
+    def __init__(
+        self, reader: sqlite3.Connection, writer: sqlite3.Connection, max_pending: int, synced: bool
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._commits = GroupCommitWriter(writer, max_pending)
+        self._synced = synced
+        self._last_received = 0
+
+    @property
+    def pending(self) -> int:
+        """Writes that wait."""
+        return self._commits.pending
+
+    def start(self) -> None:
+        """Start the writer thread."""
+        self._commits.start()
+
+    async def append(self, events: Sequence[EventRow]) -> int:
+        """Insert events in one statement of one transaction."""
+        rows = [
+            (*event, received) for event, received in zip(events, self._received(len(events)), strict=True)
+        ]
+
+        def insert(connection: sqlite3.Connection) -> int:
+            return connection.executemany(_INSERT_EVENT, rows).rowcount
+
+        return await self._commits.submit(insert, synced=self._synced) if rows else 0
+
+    async def newest(self, user: str, limit: int) -> list[LoggedEvent]:
+        """Read one range of the clustered table; a few microseconds, so the event loop does it itself."""
+        return [LoggedEvent(*row) for row in reversed(self._read(_SELECT_NEWEST, (user, limit)))]
+
+    async def events(self, user: str, limit: int) -> list[EventRow]:
+        """Read the same range, all columns."""
+        return [EventRow(*row) for row in self._read(_SELECT_EVENTS, (user, limit))]
+
+    async def record(self, line: Impression) -> None:
+        """Encode and insert a line on the writer thread."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute(_INSERT_IMPRESSION, to_row(line))
+
+        await self._commits.submit(insert, synced=False)
+
+    async def impression(self, recommendation_id: str) -> Impression | None:
+        """Read one line by its key."""
+        rows = self._read(_SELECT_IMPRESSION, (recommendation_id,))
+        return from_row(rows[0]) if rows else None
+
+    async def forget(self, user: str) -> Forgotten:
+        """Delete a user's rows, overwrite them with zeros and empty the write-ahead log."""
+
+        def delete(connection: sqlite3.Connection) -> Forgotten:
+            removed = [
+                connection.execute(f"DELETE FROM {table} WHERE {c.USER_ID} = ?", (user,)).rowcount  # noqa: S608
+                for table in (EVENTS_TABLE, IMPRESSIONS_TABLE)
+            ]
+            return Forgotten(*removed)
+
+        return await self._commits.submit(delete, synced=True, scrub=True)
+
+    async def answers(self) -> bool:
+        """Read one page."""
+        try:
+            self._read("SELECT 1 FROM sqlite_master LIMIT 1", ())
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Drain the writer, then close both connections."""
+        await self._commits.close()
+        self._reader.close()
+        self._writer.close()
+
+    def _read(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read ({error})") from error
+
+    def _received(self, count: int) -> range:
+        first = max(self._last_received + 1, time.time_ns())
+        self._last_received = first + count - 1
+        return range(first, first + count)
+
+
+def open_sqlite_store(path: Path, *, max_pending: int, busy_timeout_s: float, synced: bool) -> SqliteStore:
+    """Open a store, made if it is missing; raises UserError if the file is not a store of this version."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = connect(path)
+        reader = connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise UserError(
+            f"no store at {path}: {error}; set RECSYS_STORE to a file that can be written"
+        ) from None
+    for connection in (reader, writer):
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
+    reader.execute("PRAGMA query_only = ON")
+    store = SqliteStore(reader, writer, max_pending, synced)
+    store.start()
+    return store
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to a store whose tables exist; raises UserError if they are of another version."""
+    connection = sqlite3.connect(
+        path, timeout=SETUP_PATIENCE_S, isolation_level=None, check_same_thread=False
+    )
+    _enter_wal(connection)
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA mmap_size = 268435456")
+    connection.execute("BEGIN IMMEDIATE")  # several workers start at once
+    with contextlib.closing(connection.execute("PRAGMA user_version")) as cursor:
+        version = cursor.fetchone()[0]
+    if version not in (0, LIVE_VERSION):
+        connection.execute("ROLLBACK")
+        raise UserError(
+            f"{path} is a store of version {version}, this is version {LIVE_VERSION}; name another store"
+        )
+    if version == 0:
+        for statement in LIVE_DDL:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {LIVE_VERSION}")
+    connection.execute("COMMIT")
+    return connection
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    # The switch into WAL takes an exclusive lock and does not wait for it as other statements do.
+    deadline = time.monotonic() + SETUP_PATIENCE_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
