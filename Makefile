@@ -1,0 +1,70 @@
+# Every target makes the environment first if it is missing or older than pyproject.toml or constraints.txt.
+#
+#   make run     train on the bundled log, print the results, serve them on port 8000
+#   make test    lint, types, import contracts, tests: what must pass
+#   make bench   speed and memory
+#   make serve   serve what was published last
+#
+# Variables:
+#   CONFIG=default         config of `make run`: a path or a shipped name
+#   PYTHON=python3         interpreter of the environment, 3.11 or newer
+#   TORCH_INDEX=           index that torch alone is taken from, such as https://download.pytorch.org/whl/cpu
+#   WORKERS=2              processes of `make test`
+
+CONFIG ?= default
+PYTHON ?= python3
+TORCH_INDEX ?=
+WORKERS ?= 2
+BENCH := tests/benchmarks
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+# torch comes first and alone: whatever else is installed then finds it there and never changes its kind.
+# With an index of its own, its dependencies still come from the usual one, with everything else.
+ifeq ($(strip $(TORCH_INDEX)),)
+INSTALL_TORCH = $(PIP) -c constraints.txt torch==2.13.0
+else
+INSTALL_TORCH = $(PIP) --no-deps --index-url $(TORCH_INDEX) torch==2.13.0
+endif
+
+.DEFAULT_GOAL := test
+.PHONY: run serve test bench lint type environment clean
+
+run: $(READY)
+	$(BIN)/recsys run --config $(CONFIG)
+	$(BIN)/recsys serve
+
+serve: $(READY)
+	$(BIN)/recsys serve
+
+# pytest comes last, so that its closing line does too
+test: lint type
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+bench: $(READY)
+	$(BIN)/python -m pytest -o addopts= -q -s $(BENCH)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(READY)
+	$(BIN)/mypy
+
+environment: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaq needs Python 3.11 or newer; give PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installs torch and the other dependencies into .venv; the first time this takes minutes"
+	$(INSTALL_TORCH)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@
+
+# What is made again by the other targets; published models (registry) and live events stay.
+clean:
+	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
