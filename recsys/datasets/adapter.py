@@ -22,8 +22,8 @@ class Refusal:
 class EventBatch:
     """Some events of a log, not yet validated.
 
-    A null in a required column means that the source had nothing there; what could not be read is null and marked in
-    `refused`. Rows taken away by a stated cleaning rule are only counted.
+    A null in a required column means that the source had nothing there; what could not be read is null and
+    marked in `refused`. Rows taken away by a stated cleaning rule are only counted.
     """
 
     events: pa.Table  # the columns of schema.EVENTS, nulls allowed in all of them
@@ -45,7 +45,7 @@ class Adapter(Protocol):
 
     @property
     def merges_lines(self) -> bool:
-        """Whether rows of one event id are lines of one event, whose values add up; otherwise they are duplicates."""
+        """Whether rows of one event id are lines of one event, whose values add up, or duplicates."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""An .xlsx sheet spooled once to a temporary Parquet file, because a workbook can only be read slowly, row by row."""
+"""An .xlsx sheet spooled once to a temporary Parquet file: a workbook can only be read row by row."""
 
 import tempfile
 from collections.abc import Iterator, Sequence

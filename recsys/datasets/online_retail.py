@@ -1,7 +1,8 @@
-"""UCI Online Retail: every line of a gift wholesaler's invoices, as .xlsx, .csv or .parquet with the official columns.
+"""UCI Online Retail: the lines of a gift wholesaler's invoices, as .xlsx, .csv or .parquet.
 
-An invoice is a session, a purchased line an event worth quantity × unit price, a line of an invoice C… a cancellation
-of negative worth. Lines of one item on one invoice are one event. Times carry no zone and are taken as UTC.
+An invoice is a session, a purchased line an event worth quantity × unit price, a line of an invoice C… a
+cancellation of negative worth. Lines of one item on one invoice are one event. Times carry no zone and are
+taken as UTC.
 """
 
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ import pyarrow.compute as pc
 from recsys import columns as c
 from recsys.datasets import sources
 from recsys.datasets.adapter import EventBatch
+from recsys.datasets.canonical import BAD_TIME, BAD_VALUE, canonical
 from recsys.datasets.excel import excel_as_parquet
 from recsys.datasets.online_retail_rules import first_rule
 from recsys.datasets.parsing import as_number, as_text, as_time
-from recsys.datasets.tables import canonical
 from recsys.datasets.tallies import Tally
 from recsys.errors import UserError
 from recsys.types import BoolArray
@@ -142,7 +143,7 @@ def _events(batch: sources.SourceBatch) -> EventBatch:
         },
         len(left),
     )
-    refused = {"unparsable time": bad_time, "unparsable value": bad_number}
+    refused = {BAD_TIME: bad_time, BAD_VALUE: bad_number}
     removed = {rule: int(mask.sum()) for rule, mask in rules.items()}
     return EventBatch(events, batch.rows[left], table, batch.read, refused, removed, batch.malformed)
 

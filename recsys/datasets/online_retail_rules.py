@@ -1,6 +1,7 @@
-"""The cleaning rules of Online Retail: which lines of an invoice are not a customer buying or returning a product.
+"""The cleaning rules of Online Retail: which lines are no customer buying or returning a product.
 
-A line falls under the first rule that fits. Each rule's count is part of the result; none of them is an error.
+A line falls under the first rule that fits. Each rule's count is part of the result; none of them is an
+error.
 """
 
 from typing import Final

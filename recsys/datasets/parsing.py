@@ -58,13 +58,23 @@ def as_number(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray]:
     return numbers, _lost(text, numbers)
 
 
+def as_position(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray]:
+    """Return a column as int32 with nulls, and which rows held something that is no whole number."""
+    numbers, bad = as_number(column)
+    values = numbers.to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        whole = (np.abs(values) < 2.0**31) & (np.floor(values) == values)
+    positions = pa.array(np.where(whole, values, 0).astype(np.int32), mask=~whole)
+    return positions, bad | (np.asarray(numbers.is_valid()) & ~whole)
+
+
 def as_time(
     column: pa.Array | pa.ChunkedArray, pattern: str | None = None, unit: TimeUnit | None = None
 ) -> tuple[pa.Array, BoolArray]:
     """Return a column as UTC times with nulls, and which rows held something that is no time.
 
-    Text is read by `pattern` (as in strptime), else as ISO 8601, or as a number where a unit is given; numbers count
-    `unit` since 1970. A time without a zone is taken as UTC.
+    Text is read by `pattern` (as in strptime), else as ISO 8601, or as a number where a unit is given;
+    numbers count `unit` since 1970. A time without a zone is taken as UTC.
     """
     column = flat(column)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):

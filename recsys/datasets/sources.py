@@ -31,7 +31,7 @@ class SourceBatch:
     @property
     def read(self) -> int:
         """Source rows consumed."""
-        return self.table.num_rows + len(self.malformed)
+        return int(self.table.num_rows) + len(self.malformed)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def expected_rows(path: Path) -> int:
     """Return the number of rows of a Parquet file, or a guess by the size of another file."""
     if path.suffix == ".parquet":
         return int(_parquet(path).metadata.num_rows)
-    return max(path.stat().st_size // _BYTES_PER_ROW, 1)
+    size: int = path.stat().st_size
+    return max(size // _BYTES_PER_ROW, 1)
 
 
 def column_names(path: Path, style: CsvStyle | None = None) -> list[str]:

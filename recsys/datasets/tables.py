@@ -1,18 +1,19 @@
-"""The canonical tables themselves: a folder with events.parquet (or events/*.parquet), items.parquet, users.parquet."""
+"""The canonical tables: a folder with events.parquet (or events/*.parquet), items.parquet, users.parquet."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys import columns as c
 from recsys.datasets import sources
 from recsys.datasets.adapter import EventBatch
-from recsys.datasets.parsing import as_number, as_text, as_time
+from recsys.datasets.canonical import BAD_POSITION, BAD_TIME, canonical
+from recsys.datasets.parsing import as_number, as_position, as_text, as_time
 from recsys.errors import UserError
 from recsys.logs.schema import EVENTS
+from recsys.types import BoolArray
 
 _REQUIRED = tuple(field.name for field in EVENTS if not field.nullable)
 _TIMES = "write it as a timestamp, or read the log with format 'file' and a mapping"
@@ -62,10 +63,8 @@ class TablesAdapter:
             last = 0
             for batch in sources.stream(part, self._batch_rows, columns=EVENTS.names):
                 last += batch.read
-                events = pa.table(
-                    {name: _column(batch.table, name) for name in EVENTS.names}, schema=NULLABLE
-                )
-                yield EventBatch(events, batch.rows + before, batch.table, batch.read)
+                events, refused = _events(batch)
+                yield EventBatch(events, batch.rows + before, batch.table, batch.read, refused)
             before += last
 
     def items(self) -> pa.Table | None:
@@ -84,28 +83,18 @@ class TablesAdapter:
         return sources.read_all(path)
 
 
-NULLABLE = pa.schema([field.with_nullable(True) for field in EVENTS])
-
-
-def canonical(columns: dict[str, pa.Array], rows: int) -> pa.Table:
-    """Return an event table in which every column that is not given is null."""
-    return pa.table(
-        {field.name: columns.get(field.name, pa.nulls(rows, field.type)) for field in NULLABLE},
-        schema=NULLABLE,
-    )
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    kind = EVENTS.field(name).type
-    if name not in table.column_names:
-        return pa.nulls(table.num_rows, kind)
-    if name == c.TIMESTAMP:
-        return as_time(table[name])[0]
-    if kind == pa.string():
-        return as_text(table[name])
-    numbers, _ = as_number(table[name])
-    if kind == pa.int32():
-        return pa.array(
-            np.nan_to_num(numbers.to_numpy(zero_copy_only=False)), mask=np.asarray(numbers.is_null())
-        ).cast(kind, safe=False)
-    return numbers
+def _events(batch: sources.SourceBatch) -> tuple[pa.Table, dict[str, BoolArray]]:
+    """Return a part's columns in canonical types, and the cells that do not fit them."""
+    columns: dict[str, pa.Array] = {}
+    refused: dict[str, BoolArray] = {}
+    for name in batch.table.column_names:
+        column = batch.table[name]
+        if name == c.TIMESTAMP:
+            columns[name], refused[BAD_TIME] = as_time(column)
+        elif name == c.POSITION:
+            columns[name], refused[BAD_POSITION] = as_position(column)
+        elif EVENTS.field(name).type == pa.float64():
+            columns[name], refused[f"unparsable {name}"] = as_number(column)
+        else:
+            columns[name] = as_text(column)
+    return canonical(columns, batch.table.num_rows), refused

@@ -1,4 +1,4 @@
-"""Arrays of known length written piece by piece to .npy files, so that they never lie in memory as a whole."""
+"""Arrays of known length written piece by piece to .npy files, never in memory as a whole."""
 
 from pathlib import Path
 from types import TracebackType

@@ -18,8 +18,9 @@ _MOST_FILES = 256  # open at once
 class Buckets:
     """Files of one table, each holding the rows whose hash lies in one range.
 
-    Rows are added with `add`, then read once, bucket by bucket, with `tables`. A bucket that came out too large is
-    spread again, except where all its rows share one hash (one user): that many rows are held at once.
+    Rows are added with `add`, then read once, bucket by bucket, with `tables`. A bucket that came out too
+    large is spread again, except where all its rows share one hash (one user): that many rows are held at
+    once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Events on their way through prepare: items and event types as codes, the source's row number and a hash beside them."""
+"""Events on their way through prepare: items and types as codes, the row number and a hash beside them."""
 
 from typing import Final
 

@@ -27,7 +27,8 @@ def content_features(items: pa.Table, width: int, seed: int) -> FloatArray:
     features = np.concatenate([text, numbers * 0.5], axis=1)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     scaled = np.divide(features, lengths, out=np.zeros_like(features), where=lengths > 0)
-    return scaled.astype(np.float32)
+    vectors: FloatArray = scaled.astype(np.float32)
+    return vectors
 
 
 def _numbers(items: pa.Table) -> np.ndarray:
@@ -79,9 +80,7 @@ def _words(items: pa.Table) -> sparse.csr_matrix | None:
         return None
     titles = pc.fill_null(as_text(items[c.TITLE]), "").to_pylist()
     try:
-        return TfidfVectorizer(
-            token_pattern=r"(?u)\b\w\w+\b", sublinear_tf=True, dtype=np.float64
-        ).fit_transform(titles)
+        return TfidfVectorizer(sublinear_tf=True, dtype=np.float64).fit_transform(titles)
     except ValueError:  # no word in any title
         return None
 

@@ -1,6 +1,7 @@
-"""Events that share an id: lines of one event are merged, true duplicates refused. Exact, by comparing the ids.
+"""Events that share an id: lines of one event are merged, true duplicates refused, by comparing the ids.
 
-Which duplicate stays depends on what the rows say (the earliest, then by content), never on the order of the file.
+Which duplicate stays depends on what the rows say (the earliest, then by content), never on the order of the
+file.
 """
 
 import numpy as np

@@ -37,10 +37,10 @@ class ExportInfo:
 
 
 def export_tables(log: LogConfig, out: Path, progress: Progress | None = None) -> ExportInfo:
-    """Write events.parquet (or events/part-*.parquet where one bucket does not hold them), items.parquet, users.parquet.
+    """Write events.parquet (or events/part-*.parquet of a large log), items.parquet and users.parquet.
 
-    Every event type is kept. Sessions that only a silence ends are given names. Raises UserError as `prepare` does, and
-    if the folder is the log itself.
+    Every event type is kept. Sessions that only a silence ends are given names. Raises UserError as `prepare`
+    does, and if the folder is the log itself.
     """
     if log.path.resolve() == out.resolve():
         raise UserError(f"the export would overwrite the log at {out}; choose another folder")
@@ -57,19 +57,17 @@ def export_tables(log: LogConfig, out: Path, progress: Progress | None = None) -
         vocabulary = Vocabulary(None if items is None else flat(items[c.ITEM_ID]))
         intake = take_in(adapter, log, vocabulary, Vocabulary(), Path(scratch), refused, progress)
         rows = intake.events.rows
-        parts = 0
-        for table, left in intake.events.tables():
+        for part, (table, left) in enumerate(intake.events.tables()):
             bucket = sort_histories(table, adapter.session_gap_s, 0)
             seen.append(bucket.users.drop_null())
             events = as_events(bucket.events, vocabulary.values, intake.event_types.values)
             events = events.sort_by(
                 [(c.TIMESTAMP, "ascending"), (c.SESSION_ID, "ascending"), (c.EVENT_ID, "ascending")]
             )
-            alone = parts == 0 and left == 0
-            path = out / "events.parquet" if alone else out / "events" / f"part-{parts:05d}.parquet"
+            alone = part == 0 and left == 0
+            path = out / "events.parquet" if alone else out / "events" / f"part-{part:05d}.parquet"
             path.parent.mkdir(exist_ok=True)
             _write(events, path)
-            parts += 1
             if progress:
                 progress("writing", rows - left, rows)
         counts = dict(sorted(refused.counts.items()))

@@ -1,7 +1,8 @@
 """A vectorised 64-bit hash of strings: what spreads rows over files, orders histories and breaks ties.
 
-It is fixed for ever: the same text gives the same number on every machine, so the order of a prepared log does not
-depend on the order of the file it came from. It is no defence against an adversary; equality is checked on the text.
+It is fixed for ever: the same text gives the same number on every machine, so the order of a prepared log
+does not depend on the order of the file it came from. It is no defence against an adversary; equality is
+checked on the text.
 """
 
 from typing import Final

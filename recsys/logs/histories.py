@@ -1,7 +1,7 @@
 """One bucket of events put into histories: sorted by (history, time, tie), sessions numbered.
 
-Events of one second-exact instant are ordered by a seeded hash of their ids, so nothing can profit from the order of
-the file; those of one session stay together.
+Events of one second-exact instant are ordered by a seeded hash of their ids, so nothing can profit from the
+order of the file; those of one session stay together.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """From an adapter to sound, unique events in buckets by user: the first two passes over a log.
 
-Pass one validates and spreads the events by event id; pass two, bucket by bucket, refuses duplicates (or merges the
-lines of one event) and spreads what is left by user. Memory holds one batch or one bucket, never the log.
+Pass one validates and spreads the events by event id; pass two, bucket by bucket, refuses duplicates (or
+merges the lines of one event) and spreads what is left by user. Memory holds one batch or one bucket, never
+the log.
 """
 
 from collections import Counter
@@ -52,7 +53,7 @@ def take_in(
     quarantine: Quarantine,
     progress: Progress | None,
 ) -> Intake:
-    """Read, validate, deduplicate and spread a log; raises UserError if it is empty or too much of it is refused."""
+    """Read, validate, deduplicate and spread a log; raises UserError if it is empty or mostly bad."""
     expected = adapter.expected_rows()
     by_id = Buckets(scratch / "by-id", expected, config.rows_per_bucket)
     removed: Counter[str] = Counter()

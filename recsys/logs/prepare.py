@@ -1,7 +1,7 @@
 """From a raw log to a prepared one: the whole of it on one page.
 
-Everything but the histories' ends, the items and the users is streamed; the layout is that of prepared.py. The same
-log, configuration and seed give the same bytes, whatever the order of the log's rows.
+Everything but the histories' ends, the items and the users is streamed; the layout is that of prepared.py.
+The same log, configuration and seed give the same bytes, whatever the order of the log's rows.
 """
 
 import shutil
@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -38,8 +40,9 @@ from recsys.types import LongArray
 def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | None = None) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
-    Raises UserError if the log cannot be read, holds no usable event, or too much of it is refused (`quarantine.csv`
-    then tells which rows). A prepared log that the folder held before is gone from the first moment.
+    Raises UserError if the log cannot be read, holds no usable event, or too much of it is refused
+    (`quarantine.csv` then tells which rows). A prepared log that the folder held before is gone from the
+    first moment.
     """
     adapter = open_log(config.log)
     _clear(out)
@@ -66,7 +69,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     attributes, values, codes = user_attributes(users)
     if progress:
         progress("item content", 0, items.num_rows)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "content": content_features(items, config.content_features, seed),
         "user_attributes": codes,
         "history_offsets": offsets,

@@ -14,7 +14,7 @@ Layout of the folder:
     arrays/history_role.npy         (history,) int8, see Role
     arrays/history_train_end.npy    (history,) int64: events of the history before the cut, 0 for cold users
     arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (event,)
-                                    int32 int8 float32 int64 (seconds, UTC) int32 (ordinal of the session in its history)
+                           int32 int8 float32 int64 (seconds, UTC) int32 (session's ordinal in its history)
 
 A *history* is everything one user did in time order; an anonymous session is a history of its own.
 """

@@ -60,7 +60,8 @@ class Quarantine:
         remedy = _REMEDIES.get(reason, "mend the log")
         raise UserError(
             f"{self.total:,} of {read:,} rows ({self.total / read:.1%}) were refused, above max_bad_share "
-            f"{max_bad_share:g}; most often: {reason} ({rows:,}); see {self.path}, then {remedy} or raise max_bad_share"
+            f"{max_bad_share:g}; most often: {reason} ({rows:,}); see {self.path}, then {remedy} "
+            "or raise max_bad_share"
         )
 
 

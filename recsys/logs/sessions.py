@@ -9,7 +9,7 @@ _PER_SECOND = 1_000_000
 
 
 def begins_by_gap(times: LongArray, begins_history: BoolArray, gap_s: float) -> BoolArray:
-    """Return which events begin a session: the first of a history, and each after a silence longer than the gap.
+    """Return which events begin a session: a history's first, and each after a silence longer than the gap.
 
     `times` (event,) in microseconds, ascending inside a history.
     """
@@ -19,10 +19,10 @@ def begins_by_gap(times: LongArray, begins_history: BoolArray, gap_s: float) -> 
 
 
 def begins_by_name(session: HashArray, begins_history: BoolArray) -> BoolArray:
-    """Return which events begin a session: the first of a history, and each whose session differs from the last one's.
+    """Return which events begin a session: a history's first, and each of another session than the last.
 
-    Two sessions of one user that overlap in time therefore alternate in pieces, each a session of its own: time order
-    comes first, and the ordinal never falls.
+    Two sessions of one user that overlap in time therefore alternate in pieces, each a session of its own:
+    time order comes first, and the ordinal never falls.
     """
     begins = begins_history.copy()
     begins[1:] |= session[1:] != session[:-1]

@@ -1,6 +1,7 @@
 """Who trains and who is cold: by a cut in time, or by a draw of users.
 
-All of it follows from when each history began, how many of its events lie before the cut, and whether it has a user.
+All of it follows from when each history began, how many of its events lie before the cut, and whether it has
+a user.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ def cut_time(config: SplitConfig, chunks: TimeChunks, events: int, first: int, l
         cut = int(np.floor(moment.timestamp()))
         if not first < cut <= last:
             raise UserError(
-                f"test_from is {moment.isoformat()}, must lie inside the log ({utc_text(first)} to {utc_text(last)}); "
+                f"test_from is {moment.isoformat()}, must lie inside the log "
+                f"({utc_text(first)} to {utc_text(last)}); "
                 "set [prepare.split] test_from between the two, or leave it out to cut by test_share"
             )
         return cut

@@ -59,4 +59,5 @@ def _null(events: pa.Table, name: str) -> BoolArray:
 
 
 def _not_finite(column: pa.ChunkedArray) -> BoolArray:
-    return ~np.isfinite(pc.fill_null(flat(column), 0.0).to_numpy())
+    mask: BoolArray = ~np.isfinite(pc.fill_null(flat(column), 0.0).to_numpy())
+    return mask

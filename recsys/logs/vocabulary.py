@@ -8,7 +8,7 @@ from recsys.types import IntArray
 
 
 class Vocabulary:
-    """Codes of strings, in the order in which they came; −1 where a closed vocabulary lacks one, or for a null."""
+    """Codes of strings, in the order in which they came; −1 for a null, or what a closed vocabulary lacks."""
 
     def __init__(self, known: pa.Array | None = None) -> None:
         self._closed = known is not None
@@ -23,7 +23,8 @@ class Vocabulary:
             self.values = pa.concat_arrays([self.values, fresh])
             found = pc.index_in(batch.dictionary, value_set=self.values)
         codes = pc.fill_null(found.take(batch.indices), -1)
-        return codes.to_numpy(zero_copy_only=False).astype(np.int32)
+        plain: IntArray = codes.to_numpy(zero_copy_only=False).astype(np.int32)
+        return plain
 
     def sorted_order(self) -> IntArray:
         """Return new codes, by alphabet, of the codes given so far."""

@@ -23,7 +23,8 @@ def rewards(
     slope = np.array([config.per_log_value.get(name, 0.0) for name in event_types], dtype=np.float64)
     present = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=0.0)
     logs = np.sign(present) * np.log1p(np.abs(present))
-    return (base[codes] + slope[codes] * logs).astype(np.float32)
+    total: FloatArray = (base[codes] + slope[codes] * logs).astype(np.float32)
+    return total
 
 
 def rewarded_types(config: RewardConfig) -> tuple[str, ...]:
