@@ -1,16 +1,137 @@
-"""Pretrain: offline Q-learning over logged sessions gives the teacher."""
+"""Pretrain: offline Q-learning over logged sessions gives the teacher.
+
+A share of the training histories is kept back as the new tasks of metatrain: a network that has seen a user's future
+cannot show how well it adapts to that user.
+"""
+
+import numpy as np
+import torch
 
 from pipelines.steps import Step, StepContext, Summary
+from recsys.config import RunConfig
+from recsys.evaluation.cold_start import ColdCases, cold_cases
+from recsys.evaluation.curve import kshot_curve
+from recsys.learning.checkpoint import save_shape, save_weights
+from recsys.learning.dqn import DQNLearner
+from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics
+from recsys.learning.losses import NegativeSampler
+from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.target_network import frozen_copy, soft_update
+from recsys.logs.prepared import PreparedLog, Role, open_prepared
+from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
+from recsys.mdp.tasks import old_and_new_tasks
+from recsys.models.item_table import ItemTable
+from recsys.models.q_network import NetworkShape, QNetwork
+from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
 
 def run(context: StepContext) -> Summary:
-    """To be written."""
-    raise NotImplementedError
+    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best."""
+    config, settings = context.config, context.config.pretrain
+    log = open_prepared(context.inputs["prepare"])
+    old, _ = old_and_new_tasks(log, settings.new_task_share, context.seed)
+    statistics = item_statistics(
+        interaction_matrix(log, old), **config.factors.model_dump(), seed=derive_seed(context.seed, "factors")
+    )
+    network = teacher_for(log, config, statistics)
+    target = frozen_copy(network)
+    sampler = NegativeSampler.from_popularity(statistics.popularity)
+    discounted = 1.0 / (1.0 - settings.discount) if settings.discount < 1 else np.inf
+    reward_range = (float(np.min(log.reward, initial=0.0)), float(np.max(log.reward, initial=0.0)))
+    learner = DQNLearner(
+        network,
+        target,
+        sampler,
+        settings,
+        (reward_range[0] * discounted, reward_range[1] * discounted),
+        torch_generator(context.seed, "pretrain"),
+    )
+    chance = numpy_generator(context.seed, "pretrain-windows")
+    optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
+    shots = config.evaluate.shots
+    cases = cold_cases(
+        log, Role.COLD_VALIDATION, max(shots), config.evaluate.max_users, numpy_generator(context.seed, "validation")
+    )
+    best = BestEpoch(settings.patience)
+    update = 0
+    for epoch in range(settings.epochs):
+        windows = cut_windows(log, old, config.state.max_events, 2, chance)
+        warmup = epoch < settings.warmup_epochs
+        if not warmup:
+            learner.refresh_index()
+        if epoch == settings.warmup_epochs:
+            soft_update(target, network, 1.0)
+            learner.refresh_index()
+        context.progress.start(-(-len(windows) // settings.batch_size), "batch", f"epoch {epoch + 1}")
+        network.train()
+        for rows in batches(windows, settings.batch_size, chance):
+            losses = learner.losses(read_windows(log, rows, chance), warmup=warmup)
+            step(optimizer, losses.total, rate_factor=1.0 - epoch / settings.epochs)
+            soft_update(target, network, settings.target_tau)
+            update += 1
+            context.progress.advance(1, loss=float(losses.total.detach()))
+            if update % 20 == 0:
+                for name in ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax"):
+                    context.scalars.add(f"pretrain/{name}", getattr(losses, name), update)
+        quality = validation_quality(network, cases, config)
+        context.scalars.add("pretrain/validation_ndcg", quality, update)
+        context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
+        if not warmup and best.offer(quality, [network], epoch):
+            break
+    best.restore([network])
+    save_weights(network, context.out / "teacher.safetensors")
+    save_shape(network.shape, context.out / "teacher.json")
+    np.savez(context.out / "statistics.npz", factors=statistics.factors, popularity=statistics.popularity)
+    return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+
+
+def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics) -> QNetwork:
+    """Return a fresh teacher whose items start from content, co-occurrence and popularity."""
+    shape = NetworkShape(
+        items=log.content.shape[0],
+        content_features=log.content.shape[1],
+        item_features=config.model.item_features,
+        hidden=config.model.hidden,
+        layers=config.model.layers,
+        encoder=config.model.encoder,
+        event_types=len(log.info.event_types),
+        attribute_sizes=tuple(len(values) for values in log.info.user_attribute_values),
+        max_events=config.state.max_events,
+        dropout=config.model.dropout,
+        id_dropout=config.model.id_dropout,
+    )
+    torch.manual_seed(derive_seed(config.seed, "teacher"))
+    network = QNetwork(shape, config.pretrain.temperature)
+    log_popularity = np.log1p(statistics.popularity)
+    width = min(shape.item_features, statistics.factors.shape[1])
+    factors = np.zeros((shape.items, shape.item_features), np.float32)
+    factors[:, :width] = statistics.factors[:, :width]
+    network.tower.start_from(
+        np.array(log.content), factors, log_popularity, (statistics.popularity > 0).astype(np.float32)
+    )
+    with torch.no_grad():
+        network.behavior_bias.weight.copy_(torch.from_numpy(log_popularity)[:, None])
+    return network
+
+
+def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -> float:
+    """Return NDCG of cold validation users, mean over the numbers of shots."""
+    vectors, bias = network.tower.table()
+    table = ItemTable.of(vectors, bias * network.temperature, torch.zeros(len(bias), 1))
+    evaluate = config.evaluate
+    curve = kshot_curve(network, table, None, cases, evaluate.shots, evaluate.cutoff, config.pretrain.discount)
+    return float(curve.unadapted.mean())
 
 
 STEP = Step(
     name="pretrain",
     run=run,
     inputs=("prepare",),
-    settings=lambda config: {"state": config.state, "model": config.model, "pretrain": config.pretrain},
+    settings=lambda config: {
+        "state": config.state,
+        "model": config.model,
+        "factors": config.factors,
+        "pretrain": config.pretrain,
+        "validation": {"shots": config.evaluate.shots, "cutoff": config.evaluate.cutoff},
+    },
 )

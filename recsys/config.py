@@ -106,9 +106,19 @@ class PretrainConfig(Frozen):
     conservative_weight: float = Field(default=1.0, ge=0)
     temperature: PositiveFloat = 0.1  # of Q as a logit
     td_weight: float = Field(default=1.0, ge=0)
+    new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
     bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
     target_tau: Share = 0.01  # soft update per step
     patience: Positive = 3
+
+
+class FactorsConfig(Frozen):
+    """Co-occurrence factors: X' = D_history^-history_power X D_item^-item_power, truncated."""
+
+    features: Positive = 256
+    history_power: Share = 0.25
+    item_power: Share = 0.5
+    smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
 
 
 class MetatrainConfig(Frozen):
@@ -122,6 +132,9 @@ class MetatrainConfig(Frozen):
     query_size: Positive = 20
     negatives: Positive = 512
     old_task_weight: float = Field(default=1.0, ge=0)
+    old_states: Positive = 512  # replayed per step
+    network_rate: float = Field(default=0.1, ge=0)  # learning rate of the teacher's network over the head's
+    scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains over the head's
     patience: Positive = 3
 
 
@@ -187,6 +200,7 @@ class RunConfig(Frozen):
     prepare: PrepareConfig
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
+    factors: FactorsConfig = FactorsConfig()
     pretrain: PretrainConfig = PretrainConfig()
     metatrain: MetatrainConfig = MetatrainConfig()
     distill: DistillConfig = DistillConfig()

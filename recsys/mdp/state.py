@@ -1,7 +1,8 @@
 """Session -> state: the one function that offline training, evaluation and the live endpoint share.
 
 A token of the state is (item, event type, reward, time gap, same session as the token before?). The newest
-`max_events` events are kept and padding stands in front, so the last column is always the newest event.
+`max_events` events are kept; padding stands behind, so that column t of an encoder's output, one longer than the
+tokens, is the state after t events.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def empty_history(attributes: IntArray) -> History:
 
 @dataclass(frozen=True)
 class StateBatch:
-    """Token columns of a batch of histories, padded in front; item -1 marks padding."""
+    """Token columns of a batch of histories, padded behind; item -1 marks padding."""
 
     item: torch.Tensor  # (batch, time) int64
     event_type: torch.Tensor  # (batch, time) int64
@@ -69,6 +70,7 @@ class StateBatch:
     log_gap: torch.Tensor  # (batch, time) float32, log(1 + hours since the token before)
     new_session: torch.Tensor  # (batch, time) float32, 1 where a session starts
     attributes: torch.Tensor  # (batch, attribute) int64
+    lengths: torch.Tensor  # (batch,) int64
 
     @property
     def present(self) -> torch.Tensor:
@@ -76,45 +78,52 @@ class StateBatch:
         return self.item >= 0
 
 
-def token_features(
-    timestamp: npt.NDArray[np.int64], session: npt.NDArray[np.int32], starts: npt.NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray]:
-    """Return (log gap, new session) of events laid end to end; `starts` marks the first event of each history."""
-    gap = np.diff(timestamp, prepend=timestamp[:1]).astype(np.float32) / 3600.0
-    new_session = np.ones(len(timestamp), np.float32)
-    new_session[1:] = session[1:] != session[:-1]
-    gap[starts] = 0.0
-    new_session[starts] = 1.0
-    return np.log1p(np.maximum(gap, 0.0)), new_session
+def lay_tokens(
+    item: npt.NDArray[np.integer],
+    event_type: npt.NDArray[np.integer],
+    reward: npt.NDArray[np.floating],
+    timestamp: npt.NDArray[np.integer],
+    session: npt.NDArray[np.integer],
+    lengths: npt.NDArray[np.integer],
+    attributes: npt.NDArray[np.integer],
+) -> StateBatch:
+    """Return the tokens of histories whose events are given end to end; shapes (event,), (batch,), (batch, attribute)."""
+    ends = np.cumsum(lengths)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    columns = np.arange(len(item)) - np.repeat(ends - lengths, lengths)
+    time = max(1, int(lengths.max(initial=0)))
+    first = columns == 0
+    gap_hours = np.diff(timestamp, prepend=timestamp[:1]) / 3600.0
+    gap_hours[first] = 0.0
+    changed = np.ones(len(session), np.float32)
+    changed[1:] = session[1:] != session[:-1]
+    changed[first] = 1.0
+
+    def laid(values: npt.NDArray[np.generic], dtype: type, fill: float) -> torch.Tensor:
+        padded = np.full((len(lengths), time), fill, dtype)
+        padded[rows, columns] = values
+        return torch.from_numpy(padded)
+
+    return StateBatch(
+        item=laid(item, np.int64, -1),
+        event_type=laid(event_type, np.int64, 0),
+        reward=laid(reward, np.float32, 0.0),
+        log_gap=laid(np.log1p(np.maximum(gap_hours, 0.0)), np.float32, 0.0),
+        new_session=laid(changed, np.float32, 0.0),
+        attributes=torch.from_numpy(np.ascontiguousarray(attributes, dtype=np.int64)),
+        lengths=torch.from_numpy(np.ascontiguousarray(lengths, dtype=np.int64)),
+    )
 
 
 def encode_states(histories: Sequence[History], max_events: int) -> StateBatch:
-    """Return the states after the last event of each history."""
+    """Return the tokens of the newest `max_events` events of each history."""
     kept = [history.last(max_events) for history in histories]
-    lengths = np.array([len(history) for history in kept])
-    time = max(1, int(lengths.max(initial=0)))
-    rows = np.repeat(np.arange(len(kept)), lengths)
-    ends = np.cumsum(lengths)
-    columns = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths) + np.repeat(time - lengths, lengths)
-    starts = np.zeros(len(rows), bool)
-    starts[(ends - lengths)[lengths > 0]] = True
-
-    def laid(parts: list[npt.NDArray[np.generic]], dtype: type, fill: float) -> torch.Tensor:
-        padded = np.full((len(kept), time), fill, dtype)
-        padded[rows, columns] = np.concatenate(parts) if parts else 0
-        return torch.from_numpy(padded)
-
-    if len(rows):
-        log_gap, new_session = token_features(
-            np.concatenate([h.timestamp for h in kept]), np.concatenate([h.session for h in kept]), starts
-        )
-    else:
-        log_gap = new_session = np.empty(0, np.float32)
-    return StateBatch(
-        item=laid([h.item for h in kept], np.int64, -1),
-        event_type=laid([h.event_type for h in kept], np.int64, 0),
-        reward=laid([h.reward for h in kept], np.float32, 0.0),
-        log_gap=laid([log_gap], np.float32, 0.0),
-        new_session=laid([new_session], np.float32, 0.0),
-        attributes=torch.from_numpy(np.stack([h.attributes for h in kept]).astype(np.int64)),
+    return lay_tokens(
+        item=np.concatenate([history.item for history in kept]),
+        event_type=np.concatenate([history.event_type for history in kept]),
+        reward=np.concatenate([history.reward for history in kept]),
+        timestamp=np.concatenate([history.timestamp for history in kept]),
+        session=np.concatenate([history.session for history in kept]),
+        lengths=np.array([len(history) for history in kept], dtype=np.int64),
+        attributes=np.stack([history.attributes for history in kept]),
     )

@@ -1,0 +1,74 @@
+"""The candidate index: maximum inner-product search over item vectors. The only room that knows FAISS."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from recsys.config import IndexConfig
+from recsys.errors import UserError
+from recsys.types import FloatArray, LongArray
+
+
+class CandidateIndex:
+    """A FAISS index whose row numbers are item indices."""
+
+    def __init__(self, index: faiss.Index) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def features(self) -> int:
+        """Width of the item vectors."""
+        return int(self._index.d)
+
+    def search(self, query: npt.NDArray[np.float32], count: int) -> tuple[LongArray, FloatArray]:
+        """Return (items, inner products) of the best matches, both (query, count); missing ones are item -1."""
+        products, items = self._index.search(np.ascontiguousarray(query, np.float32), min(count, len(self)))
+        return items, products
+
+    def save(self, path: Path) -> None:
+        """Write the index to a file."""
+        faiss.write_index(self._index, str(path))
+
+
+def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
+    """Build the configured kind of index over item vectors, (item, feature)."""
+    items, features = vectors.shape
+    metric = faiss.METRIC_INNER_PRODUCT
+    if config.kind == "ivf" and items >= 40 * config.ivf_cells:
+        quantizer = faiss.IndexFlatIP(features)
+        index = faiss.IndexIVFFlat(quantizer, features, config.ivf_cells, metric)
+        index.train(vectors)
+        index.nprobe = config.ivf_probes
+    elif config.kind == "hnsw":
+        index = faiss.IndexHNSWFlat(features, config.hnsw_links, metric)
+        index.hnsw.efSearch = config.hnsw_ef
+    else:  # too few items to train cells: exact search is faster anyway
+        index = faiss.IndexFlatIP(features)
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return CandidateIndex(index)
+
+
+def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
+    """Read an index from a file and set its search effort; raises UserError if it is not one."""
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again") from None
+    if isinstance(index, faiss.IndexIVF):
+        index.nprobe = config.ivf_probes
+    if isinstance(index, faiss.IndexHNSW):
+        index.hnsw.efSearch = config.hnsw_ef
+    return CandidateIndex(index)
+
+
+def recall(index: CandidateIndex, vectors: FloatArray, queries: FloatArray, count: int) -> float:
+    """Return the share of exact top-`count` neighbours that the index finds."""
+    exact = build_index(vectors, IndexConfig(kind="flat")).search(queries, count)[0]
+    found = index.search(queries, count)[0]
+    hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
+    return float(np.mean(hits) / exact.shape[1])

@@ -1,0 +1,84 @@
+"""Cold users as evaluation cases: one query set for every number of support events.
+
+A case is a history longer than the largest number of shots K. Its query is what the user does after event K: the
+positively rewarded items that are not among the first K. For every k ≤ K the support is the first k events, and the
+first K items are kept out of the ranking, so that only the support changes from one k to the next. Two slices ask
+different questions: completing the basket that event K belongs to, and the next session after it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.evaluation.ranking import QuerySets
+from recsys.logs.prepared import PreparedLog, Role
+from recsys.mdp.replay_buffer import attributes_of
+from recsys.mdp.state import History
+from recsys.types import IntArray, LongArray
+
+
+@dataclass(frozen=True)
+class ColdCases:
+    """Cold users with their first K events and what follows; rows agree."""
+
+    history: LongArray  # (user,) of the prepared log
+    first: tuple[History, ...]  # the first K events of each
+    query: QuerySets
+    basket_completion: QuerySets  # the rest of the session of event K; may be empty for a user
+    next_session: QuerySets  # the session after it; may be empty for a user
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+    @property
+    def excluded(self) -> list[IntArray]:
+        """Items kept out of each user's ranking."""
+        return [np.unique(history.item) for history in self.first]
+
+
+def history_of(log: PreparedLog, index: int, events: int | None = None) -> History:
+    """Return one history of a prepared log, or its first events."""
+    start, end = int(log.history_offsets[index]), int(log.history_offsets[index + 1])
+    part = slice(start, end if events is None else min(end, start + events))
+    return History(
+        item=np.array(log.item[part]),
+        event_type=np.array(log.event_type[part]),
+        reward=np.array(log.reward[part]),
+        timestamp=np.array(log.timestamp[part]),
+        session=np.array(log.session[part]),
+        attributes=attributes_of(log, np.array([index]))[0],
+    )
+
+
+def cold_cases(log: PreparedLog, role: Role, shots: int, max_users: int, generator: np.random.Generator) -> ColdCases:
+    """Return the cases of one role; a random `max_users` of them if there are more."""
+    candidates = log.with_role(role)
+    candidates = candidates[np.diff(log.history_offsets)[candidates] > shots]
+    kept: list[int] = []
+    first: list[History] = []
+    query: list[IntArray] = []
+    completion: list[IntArray] = []
+    following: list[IntArray] = []
+    for index in generator.permutation(candidates).tolist():
+        if len(kept) == max_users:
+            break
+        history = history_of(log, index)
+        support = history.item[:shots]
+        later = np.arange(shots, len(history))
+        wanted = later[(history.reward[later] > 0) & ~np.isin(history.item[later], support)]
+        if not len(wanted):
+            continue
+        session = history.session[wanted]
+        after = session[session > history.session[shots - 1]]
+        kept.append(index)
+        first.append(history.first(shots))
+        query.append(np.unique(history.item[wanted]))
+        completion.append(np.unique(history.item[wanted[session == history.session[shots - 1]]]))
+        following.append(np.unique(history.item[wanted[session == (after.min() if len(after) else -1)]]))
+    return ColdCases(
+        np.array(kept, np.int64),
+        tuple(first),
+        QuerySets.of(query),
+        QuerySets.of(completion),
+        QuerySets.of(following),
+    )

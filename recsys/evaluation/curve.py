@@ -1,0 +1,67 @@
+"""k-shot curves of networks during training: a quick look over the whole catalogue, in batches.
+
+`evaluate` measures the served object instead; both rank by the same Q over the same cases.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from recsys.adaptation import AdaptationHead, adapt_to_first
+from recsys.evaluation.cold_start import ColdCases
+from recsys.evaluation.ranking import hits, ndcg, tie_order, top_items
+from recsys.mdp.state import encode_states
+from recsys.models.item_table import ItemTable
+from recsys.models.q_network import QNetwork
+from recsys.models.student import StudentNetwork
+from recsys.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """NDCG of each user, (shots, user)."""
+
+    adapted: FloatArray
+    unadapted: FloatArray
+
+    def mean(self) -> tuple[FloatArray, FloatArray]:
+        """Return the (adapted, unadapted) means, each (shots,)."""
+        return self.adapted.mean(axis=1), self.unadapted.mean(axis=1)
+
+
+@torch.no_grad()
+def kshot_curve(
+    network: QNetwork | StudentNetwork,
+    table: ItemTable,
+    head: AdaptationHead | None,
+    cases: ColdCases,
+    shots: tuple[int, ...],
+    cutoff: int,
+    discount: float,
+) -> Curve:
+    """Return the curve of a network with and without fast weights; without a head both are the plain network."""
+    was_training = network.training
+    network.eval()
+    batch = encode_states(cases.first, max_events=max(shots))
+    states = network.state_vectors(batch)
+    excluded = np.zeros((len(cases), len(table)), bool)
+    for row, items in enumerate(cases.excluded):
+        excluded[row, items] = True
+    ties = tie_order(len(table), seed=0)
+    prior = table.features @ head.mean if head is not None else torch.zeros(len(table))
+
+    def score(ranking: torch.Tensor) -> FloatArray:
+        return ndcg(hits(top_items(ranking.numpy(), excluded, cutoff, ties), cases.query), cases.query.sizes)
+
+    adapted, unadapted = [], []
+    for shot in shots:
+        base = states.advantage[:, shot] @ table.vectors.T + table.bias
+        unadapted.append(score(base + prior))
+        if head is None or shot == 0:
+            adapted.append(unadapted[-1])
+            continue
+        fast = adapt_to_first(batch, states, table, head, torch.full((len(cases),), shot), discount)
+        adapted.append(score(base + fast.mean @ table.features.T))
+    network.train(was_training)
+    return Curve(np.stack(adapted), np.stack(unadapted))

@@ -1,0 +1,65 @@
+"""Ranking metrics over the full catalogue, one value per user, so that intervals need no second code path."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.types import BoolArray, FloatArray, IntArray, LongArray
+
+
+@dataclass(frozen=True)
+class QuerySets:
+    """Relevant items of each user, end to end."""
+
+    item: IntArray  # (relevant item,)
+    offsets: LongArray  # (user + 1,)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> LongArray:
+        """Relevant items per user."""
+        return np.diff(self.offsets)
+
+    @staticmethod
+    def of(rows: list[IntArray]) -> "QuerySets":
+        """Lay one array of relevant items per user end to end."""
+        sizes = np.array([len(row) for row in rows], np.int64)
+        flat = np.concatenate(rows) if rows else np.empty(0)
+        return QuerySets(flat.astype(np.int32), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+
+
+def tie_order(items: int, seed: int) -> IntArray:
+    """Return the one seeded permutation that breaks ties between equal scores; (item,)."""
+    return np.random.default_rng(seed).permutation(items).astype(np.int32)
+
+
+def top_items(scores: FloatArray, excluded: BoolArray, count: int, ties: IntArray) -> IntArray:
+    """Return the best items of each row of scores, (user, count); excluded ones come last, if at all."""
+    masked = np.where(excluded, -np.inf, scores)
+    # scores are ranked first and ties second: no score is nudged
+    order = np.lexsort((np.broadcast_to(ties, masked.shape), -masked), axis=1)
+    return order[:, :count].astype(np.int32)
+
+
+def hits(ranked: IntArray, query: QuerySets) -> BoolArray:
+    """Mark the ranked items that are relevant; (user, position). Item -1 stands for an empty place."""
+    width = int(max(ranked.max(initial=0), query.item.max(initial=0))) + 1
+    users = np.repeat(np.arange(len(query), dtype=np.int64), query.sizes)
+    relevant = users * width + query.item
+    shown = np.arange(len(ranked), dtype=np.int64)[:, None] * width + ranked
+    return np.isin(shown, relevant) & (ranked >= 0)
+
+
+def ndcg(hit: BoolArray, relevant: LongArray) -> FloatArray:
+    """Return DCG / ideal DCG with binary gain and discount 1 / log2(position + 2), position from 0; (user,)."""
+    discount = 1.0 / np.log2(np.arange(hit.shape[1]) + 2.0)
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, hit.shape[1])]
+    return ((hit * discount).sum(axis=1) / np.maximum(ideal, 1e-12)).astype(np.float32)
+
+
+def recall(hit: BoolArray, relevant: LongArray) -> FloatArray:
+    """Return the share of the reachable relevant items that was ranked: hits / min(relevant, positions); (user,)."""
+    reachable = np.minimum(relevant, hit.shape[1])
+    return (hit.sum(axis=1) / np.maximum(reachable, 1)).astype(np.float32)

@@ -1,0 +1,60 @@
+"""Co-occurrence factors of items: what starts id embeddings and what the adaptation head acts on.
+
+With X the (history, item) matrix of positively rewarded events, X' = D_h^{−p} X D_i^{−q} and its truncated singular
+value decomposition X' ≈ U S Vᵀ, the factors are V S^{1/2}. Inner products of factors then are a smoothed, degree-
+normalised item similarity: with a small user power and the square root of the spectrum they rank better than the
+cosine of item-kNN (docs/experiments.md).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
+
+from recsys.logs.prepared import PreparedLog
+from recsys.types import FloatArray, LongArray
+
+
+@dataclass(frozen=True)
+class ItemStatistics:
+    """What training histories say of each item without a network; first axis item."""
+
+    factors: FloatArray  # (item, feature), zero rows for items without history
+    popularity: FloatArray  # (item,) histories that contain the item
+
+
+def training_events(log: PreparedLog, histories: LongArray) -> tuple[LongArray, LongArray]:
+    """Return (row of `histories`, event) of every training event, both (event,)."""
+    length = log.history_train_end[histories]
+    row = np.repeat(np.arange(len(histories)), length)
+    event = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+    return row, event + np.repeat(log.history_offsets[histories], length)
+
+
+def interaction_matrix(log: PreparedLog, histories: LongArray) -> sparse.csr_matrix:
+    """Return the binary (history, item) matrix of positively rewarded training events."""
+    row, event = training_events(log, histories)
+    kept = np.asarray(log.reward[event]) > 0
+    shape = (len(histories), len(log.content))
+    matrix = sparse.csr_matrix(
+        (np.ones(int(kept.sum()), np.float32), (row[kept], np.asarray(log.item[event])[kept])), shape=shape
+    )
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def item_statistics(
+    matrix: sparse.csr_matrix, features: int, history_power: float, item_power: float, smoothing: float, seed: int
+) -> ItemStatistics:
+    """Return factors and popularity of an interaction matrix; fewer features are padded with zeros."""
+    popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()
+    degree = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
+    scaled = sparse.diags(degree**-history_power) @ matrix @ sparse.diags((popularity + smoothing) ** -item_power)
+    rank = min(features, min(matrix.shape) - 1)
+    _, singular, right = randomized_svd(scaled, rank, n_iter=6, random_state=seed % 2**32)
+    factors = np.zeros((matrix.shape[1], features), np.float32)
+    factors[:, :rank] = right.T * np.sqrt(singular)
+    seen = popularity > 0
+    factors[seen] /= np.sqrt(np.mean(np.sum(factors[seen] ** 2, axis=1)))
+    return ItemStatistics(factors=factors, popularity=popularity)

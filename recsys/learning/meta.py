@@ -1,0 +1,126 @@
+"""The outer loop: learn a prior from which a few events are enough, and forget nothing about old users.
+
+L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is the
+cross-entropy of what they do after their support, under the Q adapted to that support. Old tasks are replayed in prior
+mode: L_old is the same cross-entropy without support plus the squared distance of Q on logged actions from the
+pretrained Q, which keeps its values.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from recsys.adaptation import AdaptationHead, support_set
+from recsys.config import MetatrainConfig
+from recsys.learning.losses import NegativeSampler, sampled_cross_entropy
+from recsys.mdp.replay_buffer import first_seen
+from recsys.mdp.state import StateBatch
+from recsys.mdp.tasks import query_mask
+from recsys.models.q_network import QNetwork, q_of_candidates
+
+
+@dataclass(frozen=True)
+class MetaLosses:
+    """Scalars of one outer step; `total` carries the gradient."""
+
+    total: torch.Tensor
+    new_tasks: float
+    old_tasks: float
+    shift: float  # mean |ΔQ| on query items: an inner loop that does nothing shows here
+
+
+class MetaLearner:
+    """Turns batches of new and old tasks into L_meta."""
+
+    def __init__(
+        self,
+        network: QNetwork,
+        head: AdaptationHead,
+        pretrained: QNetwork,
+        sampler: NegativeSampler,
+        config: MetatrainConfig,
+        discount: float,
+        generator: torch.Generator,
+    ) -> None:
+        self.network = network
+        self.head = head
+        self.pretrained = pretrained
+        self.sampler = sampler
+        self.config = config
+        self.discount = discount
+        self.generator = generator
+
+    def refresh_means(self) -> None:
+        """Recompute the catalogue means that Q̄ needs; once an epoch, because it costs a pass over the catalogue."""
+        vectors, bias = self.network.tower.table()
+        self.mean_vector, self.mean_bias = vectors.mean(dim=0), bias.mean() * self.network.temperature
+
+    def losses(self, new: StateBatch, shots: torch.Tensor, old: StateBatch) -> MetaLosses:
+        """Return L_meta of a batch of new tasks with their numbers of shots and a batch of old ones."""
+        new_loss, shift = self._new_tasks(new, shots)
+        old_loss = self._old_tasks(old)
+        total = new_loss + self.config.old_task_weight * old_loss
+        return MetaLosses(total, float(new_loss.detach()), float(old_loss.detach()), shift)
+
+    def _new_tasks(self, batch: StateBatch, shots: torch.Tensor) -> tuple[torch.Tensor, float]:
+        states = self.network.state_vectors(batch)
+        width = max(1, int(shots.max()))
+        support_item = batch.item[:, :width].clamp(min=0)
+        side = self.network.item_side(support_item)
+        support = support_set(
+            batch, states, side.vectors, side.bias, self.mean_vector, self.mean_bias, shots, self.discount
+        )
+        fast = self.head.adapt(self.head.item_features(support_item), support).mean
+
+        user = torch.arange(len(shots))
+        advantage, value = states.advantage[user, shots], states.value[user, shots]
+        row, column = torch.nonzero(query_mask(batch, shots, self.config.query_size), as_tuple=True)
+        chosen = batch.item[row, column]
+        negative = self.sampler.draw(self.config.negatives, self.generator)
+        shifted = (fast[row] * self.head.item_features(chosen)).sum(-1)
+        chosen_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
+        q_chosen = value[row] + (advantage[row] * chosen_side.vectors).sum(-1) + chosen_side.bias + shifted
+        q_negative = q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
+        loss = sampled_cross_entropy(
+            q_chosen / self.network.temperature,
+            chosen,
+            (q_negative / self.network.temperature)[row],
+            negative,
+            self.sampler.log_probability,
+        )
+        # every task counts alike, however long its query is
+        per_task = torch.bincount(row, minlength=len(shots)).clamp(min=1)[row]
+        weight = 1.0 / per_task
+        return (loss * weight).sum() / weight.sum(), float(shifted.detach().abs().mean())
+
+    def _old_tasks(self, batch: StateBatch) -> torch.Tensor:
+        states = self.network.state_vectors(batch)
+        row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
+        kept = torch.randperm(len(row), generator=self.generator)[: self.config.old_states]
+        row, column = row[kept], column[kept]
+        chosen = batch.item[row, column]
+        negative = self.sampler.draw(self.config.negatives, self.generator)
+        side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
+        advantage, value = states.advantage[row, column], states.value[row, column]
+        prior = self.head.mean
+        q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + self.head.item_features(chosen) @ prior
+        q_negative = q_of_candidates(advantage, value, negative_side) + self.head.item_features(negative) @ prior
+        cross_entropy = sampled_cross_entropy(
+            q_chosen / self.network.temperature,
+            chosen,
+            q_negative / self.network.temperature,
+            negative,
+            self.sampler.log_probability,
+        ).mean()
+        with torch.no_grad():
+            before = self.pretrained.state_vectors(batch)
+            pretrained_side = self.pretrained.item_side(chosen)
+            q_before = (
+                before.value[row, column]
+                + (before.advantage[row, column] * pretrained_side.vectors).sum(-1)
+                + pretrained_side.bias
+            )
+        kept_values = torch.nn.functional.mse_loss(q_chosen, q_before)
+        return cross_entropy + kept_values / self.network.temperature
+
+

@@ -1,0 +1,100 @@
+"""Experience replay of logged histories: contiguous memory-mapped arrays, sampled in windows.
+
+A window is a stretch of at most `max_events` events of one history, read as if the user were new at its start; so one
+long history gives many short ones and the start of a history is never rarer than its middle. Window edges are moved
+and events that share one timestamp are reordered at every epoch: their order in the log carries no information.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.logs.prepared import PreparedLog
+from recsys.mdp.state import StateBatch, lay_tokens
+from recsys.types import LongArray
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Event ranges [start, end) with the history each belongs to, all (window,)."""
+
+    start: LongArray
+    end: LongArray
+    history: LongArray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, rows: LongArray) -> "Windows":
+        """Return some of the windows."""
+        return Windows(self.start[rows], self.end[rows], self.history[rows])
+
+
+def cut_windows(
+    log: PreparedLog, histories: LongArray, max_events: int, min_events: int, generator: np.random.Generator
+) -> Windows:
+    """Cut the training part of histories into windows at randomly shifted edges."""
+    begin = log.history_offsets[histories]
+    length = log.history_train_end[histories]
+    # the first piece of a long history is shortened by a random shift, every other piece has full length
+    first = np.where(length > max_events, generator.integers(1, max_events + 1, len(histories)), length)
+    pieces = np.where(length > 0, 1 + np.maximum(0, -(-(length - first) // max_events)), 0)
+    row = np.repeat(np.arange(len(histories)), pieces)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    start = np.where(number == 0, 0, first[row] + (number - 1) * max_events)
+    end = np.minimum(np.where(number == 0, first[row], start + max_events), length[row])
+    kept = end - start >= min_events
+    return Windows((begin[row] + start)[kept], (begin[row] + end)[kept], histories[row][kept])
+
+
+def batches(
+    windows: Windows, batch_size: int, generator: np.random.Generator, *, similar_length: bool = True
+) -> Iterator[Windows]:
+    """Yield shuffled batches; windows of similar length share a batch so that little of it is padding."""
+    order = generator.permutation(len(windows))
+    if similar_length:
+        length = (windows.end - windows.start)[order] // 8
+        order = order[np.argsort(length, kind="stable")]
+    starts = np.arange(0, len(order), batch_size)
+    for start in generator.permutation(starts):
+        yield windows.take(order[start : start + batch_size])
+
+
+def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> StateBatch:
+    """Return the tokens of windows, events of equal time reordered by the generator if one is given."""
+    lengths = windows.end - windows.start
+    rows = np.repeat(np.arange(len(windows)), lengths)
+    events = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(windows.start, lengths)
+    timestamp = np.asarray(log.timestamp[events])
+    session = np.asarray(log.session[events])
+    if generator is not None:
+        events = events[np.lexsort((generator.random(len(events)), session, timestamp, rows))]
+    return lay_tokens(
+        item=log.item[events],
+        event_type=log.event_type[events],
+        reward=log.reward[events],
+        timestamp=timestamp,
+        session=session,
+        lengths=lengths,
+        attributes=attributes_of(log, windows.history),
+    )
+
+
+def attributes_of(log: PreparedLog, histories: LongArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    """Return user attributes of histories, zeros for anonymous ones; (history, attribute)."""
+    user = np.asarray(log.history_user[histories])
+    attributes = np.zeros((len(user), log.user_attributes.shape[1]), np.int32)
+    attributes[user >= 0] = log.user_attributes[user[user >= 0]]
+    return attributes
+
+
+def first_seen(batch: StateBatch) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Mark tokens whose item has not occurred earlier in the same row; (batch, time), False on padding."""
+    item = batch.item.numpy()
+    rows, columns = np.nonzero(item >= 0)
+    flat = rows.astype(np.int64) * (int(item.max(initial=0)) + 1) + item[rows, columns]
+    _, first = np.unique(flat, return_index=True)  # np.unique returns the earliest index; row-major order is time order
+    mask = np.zeros(item.shape, bool)
+    mask[rows[first], columns[first]] = True
+    return mask
