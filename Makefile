@@ -44,7 +44,7 @@ test: lint type
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 bench: $(READY)
-	$(BIN)/python -m pytest -o addopts= -q -s $(BENCH)
+	$(BIN)/python -m pytest -o addopts= -o "python_files=test_*.py bench_*.py" -q -s $(BENCH)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ def _override(raw: dict[str, object], text: str) -> None:
     for name in tables:
         below = table.setdefault(name, {})
         if not isinstance(below, dict):
-            raise UserError(f"--set {text!r}: {name} is a value, not a section")
+            raise UserError(f"--set {text!r}: {name} is not a section")
         table = below
     table[last] = _value(value.strip(), text)
 

@@ -199,11 +199,14 @@ class Registry:
 
     def _history(self, path: Path) -> list[_Move]:
         try:
-            moves: list[_Move] = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            moves = [_Move(version=str(move["version"]), at=str(move["at"])) for move in raw]
         except FileNotFoundError:
             return []
-        except ValueError:
-            raise UserError(f"{path} is damaged; delete it and set the alias again") from None
+        except (ValueError, TypeError, KeyError):
+            moves = []
+        if not moves:
+            raise UserError(f"{path} is damaged; delete it and set the alias again")
         for move in moves:
             _check("version", move["version"])
         return moves
