@@ -160,7 +160,10 @@ def _typed(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _made_up_ids(columns: dict[str, pa.Array]) -> pa.Array:
-    """Return ids made of what the event is, so that they do not depend on the order of the file."""
+    """Return ids made of what the event is, so that they do not depend on the order of the file.
+
+    An event without time or item gets a stand-in: it is refused for that, not for its missing id.
+    """
     parts = [columns[key] for key in (c.USER_ID, c.SESSION_ID, c.ITEM_ID, c.EVENT_TYPE) if key in columns]
     time = columns[c.TIMESTAMP].cast(pa.int64()).cast(pa.string())
     joined = pc.binary_join_element_wise(*parts, time, "|", null_handling="replace", null_replacement="")

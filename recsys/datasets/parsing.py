@@ -8,12 +8,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.errors import UserError
 from recsys.logs.schema import TIMESTAMP_TYPE
 from recsys.types import BoolArray
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 _PER_SECOND: Final[dict[TimeUnit, int]] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+_BEYOND_ARROW: Final = ("%f", "%z", "%Z")  # pyarrow's strptime knows neither fractions nor zones
 
 
 def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -36,7 +39,10 @@ def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         if pc.all(whole, min_count=0).as_py():
             column = pc.cast(column, pa.int64(), safe=False)
     if not pa.types.is_string(column.type):
-        column = column.cast(pa.string())
+        try:
+            column = column.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            raise UserError(f"a column of {column.type} cannot be read as text; flatten it") from None
     text = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
@@ -45,8 +51,10 @@ def as_number(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray]:
     """Return a column as float64 with nulls, and which rows held something that is no number."""
     column = flat(column)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        numbers = column.cast(pa.float64(), safe=False)
-        return numbers, np.zeros(len(column), dtype=np.bool_)
+        try:
+            return column.cast(pa.float64(), safe=False), np.zeros(len(column), dtype=np.bool_)
+        except pa.ArrowNotImplementedError:
+            return pa.nulls(len(column), pa.float64()), np.asarray(column.is_valid())
     text = as_text(column)
     try:
         numbers = text.cast(pa.float64())
@@ -83,6 +91,10 @@ def as_time(
     if unit is not None or not is_text:
         return _from_numbers(column, unit or "s")
     text = as_text(column)
+    if pattern is not None and any(mark in pattern for mark in _BEYOND_ARROW):
+        parsed = pd.to_datetime(text.to_pandas(), format=pattern, errors="coerce", utc=True)
+        times = pa.Array.from_pandas(parsed).cast(TIMESTAMP_TYPE, safe=False)
+        return times, _lost(text, times)
     if pattern is not None:
         times = pc.strptime(text, format=pattern, unit="us", error_is_null=True).cast(TIMESTAMP_TYPE)
         return times, _lost(text, times)

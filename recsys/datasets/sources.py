@@ -16,7 +16,8 @@ from recsys.datasets.adapter import Refusal
 from recsys.errors import UserError
 from recsys.types import LongArray
 
-SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
+_JSON: Final = (".jsonl", ".jsonl.gz", ".ndjson")
+SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", *_JSON)
 _BYTES_PER_ROW: Final = 64  # a guess, for the number of buckets only
 
 
@@ -74,9 +75,12 @@ def column_names(path: Path, style: CsvStyle | None = None) -> list[str]:
     """Return the names of a file's columns, for JSON Lines those of the first row."""
     if path.suffix == ".parquet":
         return list(_parquet(path).schema_arrow.names)
-    for batch in stream(path, 1, style):
+    if not path.name.lower().endswith(_JSON):
+        require_file(path, "CSV file")
+        return _csv_header(path, style or CsvStyle())
+    for batch in stream(path, 1):
         return list(batch.table.column_names)
-    return list(style.names) if style else []
+    return []
 
 
 def stream(
@@ -86,7 +90,7 @@ def stream(
     name = path.name.lower()
     if name.endswith(".parquet"):
         yield from _stream_parquet(path, batch_rows, columns)
-    elif name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+    elif name.endswith(_JSON):
         yield from _stream_json(path, batch_rows)
     else:
         yield from _stream_csv(path, batch_rows, style or CsvStyle())
@@ -117,9 +121,14 @@ def _stream_parquet(path: Path, batch_rows: int, columns: Sequence[str] | None) 
     begin = 0
     file = _parquet(path)
     chosen = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
-    for batch in file.iter_batches(batch_size=batch_rows, columns=chosen):
-        yield SourceBatch(pa.Table.from_batches([batch]), np.arange(begin + 1, begin + 1 + batch.num_rows))
-        begin += batch.num_rows
+    try:
+        for batch in file.iter_batches(batch_size=batch_rows, columns=chosen):
+            rows = np.arange(begin + 1, begin + 1 + batch.num_rows)
+            yield SourceBatch(pa.Table.from_batches([batch]), rows)
+            begin += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read after row {begin:,}: {first}; copy it again") from None
 
 
 def _stream_csv(path: Path, batch_rows: int, style: CsvStyle) -> Iterator[SourceBatch]:
@@ -164,9 +173,9 @@ def _stream_csv(path: Path, batch_rows: int, style: CsvStyle) -> Iterator[Source
                     fresh, reported = tuple(skipped[reported:]), len(skipped)
                     yield SourceBatch(pa.Table.from_batches([part]), ordinals + shift + 1, fresh)
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read as {style.encoding} CSV: {str(error).splitlines()[0]}"
-        ) from None
+        if "Empty CSV" not in str(error):  # a header and nothing else is a table without rows
+            first = str(error).splitlines()[0]
+            raise UserError(f"{path} is not {style.encoding} CSV: {first}; save it as such") from None
     if len(skipped) > reported:
         nothing = pa.table({name: pa.array([], pa.string()) for name in names})
         yield SourceBatch(nothing, np.empty(0, dtype=np.int64), tuple(skipped[reported:]))

@@ -1,6 +1,5 @@
 """Any log written as the three canonical tables, cleaned and deduplicated, for format "tables" to read."""
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from recsys import columns as c
 from recsys.config import LogConfig
 from recsys.datasets.parsing import flat
 from recsys.datasets.registry import open_log
-from recsys.errors import UserError
 from recsys.logs.catalogue import item_table, named_items, user_table
 from recsys.logs.coded import as_events
 from recsys.logs.histories import sort_histories
 from recsys.logs.intake import Progress, take_in
+from recsys.logs.output import export_folder
 from recsys.logs.quarantine import Quarantine
 from recsys.logs.vocabulary import Vocabulary
 
@@ -42,12 +41,8 @@ def export_tables(log: LogConfig, out: Path, progress: Progress | None = None) -
     Every event type is kept. Sessions that only a silence ends are given names. Raises UserError as `prepare`
     does, and if the folder is the log itself.
     """
-    if log.path.resolve() == out.resolve():
-        raise UserError(f"the export would overwrite the log at {out}; choose another folder")
     adapter = open_log(log)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "events.parquet").unlink(missing_ok=True)
-    shutil.rmtree(out / "events", ignore_errors=True)
+    export_folder(out, log.path)
     seen: list[pa.Array] = []
     with (
         tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,

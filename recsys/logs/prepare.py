@@ -4,7 +4,6 @@ Everything but the histories' ends, the items and the users is streamed; the lay
 The same log, configuration and seed give the same bytes, whatever the order of the log's rows.
 """
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +26,7 @@ from recsys.logs.content import content_features
 from recsys.logs.hashing import hash_strings
 from recsys.logs.histories import sort_histories
 from recsys.logs.intake import Intake, Progress, take_in
+from recsys.logs.output import prepared_folder
 from recsys.logs.prepared import PreparedInfo, write_info
 from recsys.logs.quarantine import Quarantine
 from recsys.logs.split import Split, cut_time, split_by_time, split_by_user
@@ -40,12 +40,11 @@ from recsys.types import LongArray
 def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | None = None) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
-    Raises UserError if the log cannot be read, holds no usable event, or too much of it is refused
-    (`quarantine.csv` then tells which rows). A prepared log that the folder held before is gone from the
-    first moment.
+    Raises UserError if the folder is not free, or the log cannot be read, holds no usable event, or too much
+    of it is refused (`quarantine.csv` tells which rows). What the folder held before is gone from the start.
     """
     adapter = open_log(config.log)
-    _clear(out)
+    prepared_folder(out, config.log.path)
     event_types = pa.array(rewarded_types(config.reward), pa.string())
     with (
         tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
@@ -105,14 +104,6 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     if progress:
         progress("done", events, events)
     return info
-
-
-def _clear(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "prepared.json").unlink(missing_ok=True)
-    for name in ("events", "arrays"):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir()
 
 
 def _write_events(
