@@ -13,12 +13,11 @@ from rich.text import Text
 from pipelines.progress import say
 from pipelines.publish import BUNDLE
 from recsys import columns
-from recsys.artifacts.bundle import load_recommender
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.logs.prepared import open_prepared
 from recsys.mdp.state import History
-from recsys.recommender import LoggedEvent, Recommendation, Recommender
+from recsys.recommender import LoggedEvent, Recommendation, Recommender, load_recommender
 
 
 def recommend(

@@ -1,0 +1,54 @@
+"""Who may import whom: the contracts of pyproject.toml, and packages that only one room may know."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("recsys", "pipelines", "serving")
+ONLY_IN = {"typer": "pipelines/cli.py", "faiss": "recsys/candidates/index.py"}
+
+
+def imported(source: Path) -> set[str]:
+    """Return the top-level packages that a file names in any import, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+def sources(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def test_the_contracts_hold() -> None:
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("package", "room"), ONLY_IN.items())
+def test_some_packages_are_known_to_one_room(package: str, room: str) -> None:
+    elsewhere = [path for path in sources(*PACKAGES) if package in imported(path) and path != ROOT / room]
+    assert elsewhere == []
+
+
+def test_nothing_imports_notebooks_or_tests() -> None:
+    assert [path for path in sources(*PACKAGES) if imported(path) & {"notebooks", "tests"}] == []
+
+
+def test_the_library_reads_no_arguments_and_no_environment() -> None:
+    for path in sources("recsys"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        reads = {f"{node.value.id}.{node.attr}" for node in ast.walk(tree) if _is_name_and_attribute(node)}
+        assert not reads & {"sys.argv", "os.environ", "os.getenv"}, path
+
+
+def _is_name_and_attribute(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
