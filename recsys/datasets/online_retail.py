@@ -139,7 +139,7 @@ def _events(batch: sources.SourceBatch) -> EventBatch:
             c.TIMESTAMP: time,
             c.ITEM_ID: item,
             c.EVENT_TYPE: kind,
-            c.VALUE: pa.array(worth),
+            c.VALUE: pa.array(worth, mask=np.isnan(worth)),
         },
         len(left),
     )
@@ -150,6 +150,6 @@ def _events(batch: sources.SourceBatch) -> EventBatch:
 
 def _unreadable(column: pa.ChunkedArray) -> BoolArray:
     """Return which cells hold no number at all, blank ones included: a line needs both."""
-    numbers, bad = as_number(column)
-    missing: BoolArray = np.asarray(numbers.is_null())
-    return bad | missing
+    numbers, _ = as_number(column)
+    unreadable: BoolArray = np.isnan(numbers.to_numpy(zero_copy_only=False))  # a null is NaN there, too
+    return unreadable
