@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from rich.console import Console
 from toy import STEPS, toy_config
 
+from pipelines import sources
 from pipelines.manifest import artifact_digest, read_manifest
 from pipelines.runner import Outcome, in_order, run_steps
 from pipelines.steps import Step, StepContext, Summary
@@ -218,3 +220,45 @@ def test_only_what_is_needed_is_ordered() -> None:
         Step(name="c", run=lambda context: {}, inputs=("a",)),
     ]
     assert [step.name for step in in_order(steps, ["c"])] == ["a", "c"]
+
+
+def test_an_interrupt_between_the_two_renames_brings_the_old_artifact_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(tmp_path)
+    folder = run(config)["pretrain"].folder
+    whole = artifact_digest(folder)
+    rename, renamed = os.rename, list[str]()
+
+    def interrupted(source: Path, target: Path) -> None:
+        renamed.append(target.name)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, force=["pretrain"])
+    monkeypatch.undo()
+    assert renamed == [".old-pretrain", "pretrain"]
+    assert kept(run(config)) == {"prepare": True, "pretrain": True}
+    assert artifact_digest(folder) == whole
+
+
+def test_a_settled_source_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    (log / "a.csv").write_text("a")
+    hashed: list[str] = []
+    monkeypatch.setattr(sources, "sha256_of", lambda path: hashed.append(path.name) or "digest")
+    describe = lambda: sources.SourceHashes(tmp_path / "cache.json").describe((log,))  # noqa: E731
+    first = describe()
+    describe()
+    assert hashed == ["a.csv"] * 2  # changed a moment ago: not trusted yet
+    monkeypatch.setattr(sources.time, "time", lambda: (log / "a.csv").stat().st_ctime + 60)
+    describe()
+    assert describe() == first
+    assert hashed == ["a.csv"] * 3
+    (log / "b.csv").write_text("b")
+    assert set(describe()) == {"0/a.csv", "0/b.csv"}
+    assert hashed == [*["a.csv"] * 3, "b.csv"]
