@@ -1,6 +1,7 @@
 """The app factory: `uvicorn --factory serving.app:create_app`, configured by RECSYS_ variables."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -61,6 +62,8 @@ def _lifespan(
         service = Service(settings, Engine(recommender), store, Metrics(lambda: store.pending), preparing)
         service.metrics.show_bundle(recommender.version)
         app.state.service = service
+        gc.collect()
+        gc.freeze()  # the libraries' own objects live on; looking them through stalls every request at once
         importing = asyncio.create_task(_warm_users(service)) if settings.history is not None else None
         try:
             yield

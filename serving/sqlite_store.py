@@ -30,6 +30,9 @@ from serving.problems import StoreUnavailable
 from serving.store import EventRow, Forgotten
 from serving.writer import GroupCommitWriter
 
+CHECKPOINT_PAGES = (
+    8_000  # of the write-ahead log (32 MB): copied back in few long strokes, so few commits wait
+)
 SETUP_PATIENCE_S = 120  # another process may be creating the tables or importing a history
 
 _INSERT_EVENT = (
@@ -157,6 +160,7 @@ def open_sqlite_store(path: Path, *, max_pending: int, busy_timeout_s: float, sy
     for connection in (reader, writer):
         connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
     reader.execute("PRAGMA query_only = ON")
+    writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     store = SqliteStore(reader, writer, max_pending, synced)
     store.start()
     return store

@@ -1,0 +1,113 @@
+"""The ladder from adapted to unadapted, and a swap of bundles under load."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.recommender import LoggedEvent
+from serving.engine import Ask, Engine, answer, rank
+
+
+class Wrapped:
+    """A recommender whose adapted answers are spoilt."""
+
+    def __init__(self, recommender, spoil, version="spoilt"):
+        self._recommender = recommender
+        self._spoil = spoil
+        self.catalogue = recommender.catalogue
+        self.event_types = recommender.event_types
+        self.version = version
+
+    def history(self, events, attributes=None):
+        return self._recommender.history(events, attributes)
+
+    def recommend(self, history, n, **options):
+        recommendation = self._recommender.recommend(history, n, **options)
+        return self._spoil(recommendation) if options["adapt"] else recommendation
+
+
+def ask(recommender, events=3) -> Ask:
+    ids, kind = recommender.catalogue.item_ids, recommender.event_types[-1]
+    support = [LoggedEvent(ids[item], kind, None, 100.0 * item, None) for item in range(events)]
+    return Ask("u", None, 5, 11, support, {}, (), True)
+
+
+def _breaks_down(_):
+    raise np.linalg.LinAlgError("singular")
+
+
+SPOILT = [
+    (_breaks_down, "adaptation_failed"),
+    (lambda r: replace(r, scores=np.full_like(r.scores, np.nan)), "unsound_scores"),
+    (lambda r: replace(r, propensities=np.zeros_like(r.propensities)), "unsound_scores"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "reason"), SPOILT)
+def test_where_adaptation_fails_the_unadapted_list_is_served_and_says_why(recommender, spoil, reason):
+    spoilt = Wrapped(recommender, spoil)
+    served = answer(spoilt, ask(recommender))
+    unadapted = replace(ask(recommender), adapt=False)
+    assert served.fallback == reason
+    assert served.ask == unadapted  # so that the line replays what was served
+    np.testing.assert_array_equal(served.recommendation.items, rank(recommender, unadapted).items)
+
+
+def test_a_sound_answer_is_served_as_it_is(recommender):
+    served = answer(recommender, ask(recommender))
+    assert served.fallback is None
+    assert served.recommendation.support_events == 3
+
+
+def test_the_same_ask_gives_the_same_list_and_another_seed_may_not(recommender):
+    one, same = rank(recommender, ask(recommender)), rank(recommender, ask(recommender))
+    np.testing.assert_array_equal(one.items, same.items)
+    np.testing.assert_array_equal(one.propensities, same.propensities)
+    lists = {tuple(rank(recommender, replace(ask(recommender), seed=seed)).items) for seed in range(30)}
+    assert len(lists) > 1
+
+
+def test_events_of_types_or_items_the_bundle_does_not_know_are_left_out(recommender):
+    known = ask(recommender)
+    foreign = [
+        LoggedEvent(recommender.catalogue.item_ids[0], "type of an older bundle", None, 1.0, None),
+        LoggedEvent("item of an older bundle", recommender.event_types[-1], None, 2.0, None),
+    ]
+    mixed = rank(recommender, replace(known, events=[*foreign, *known.events]))
+    assert mixed.support_events == 3
+
+
+def test_a_swap_under_load_never_mixes_versions(recommender):
+    """Each version puts its own mark into its answers: the mark must be that of the version read."""
+    marked = {
+        name: Wrapped(recommender, lambda r, name=name: replace(r, policy=name), version=name)
+        for name in ("v1", "v2")
+    }
+    engine = Engine(marked["v1"])
+    done = threading.Event()
+
+    def swap():
+        while not done.is_set():
+            for each in marked.values():
+                engine.activate(each)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        for _ in range(50):
+            current = engine.current
+            assert answer(current, ask(recommender)).recommendation.policy == current.version
+    finally:
+        done.set()
+        swapper.join()
+
+
+def test_the_endpoint_counts_fallbacks_and_activations(client, recommender, click):
+    client.service.engine.activate(Wrapped(recommender, _breaks_down))
+    client.post("/v1/events", json=click("a"))
+    body = client.post("/v1/recommend", json={"user": "a"}).json()
+    assert (body["model"], len(body["items"])) == ("spoilt", 10)
+    metrics = client.get("/metrics").text
+    assert 'recsys_fallbacks_total{reason="adaptation_failed"} 1.0' in metrics

@@ -1,0 +1,144 @@
+"""What a caller of /v1/recommend may rely on."""
+
+import re
+
+import numpy as np
+import pytest
+
+from recsys.recommender import LoggedEvent
+from serving.engine import Ask, rank
+
+
+def items(answer) -> list[str]:
+    return [item["item_id"] for item in answer.json()["items"]]
+
+
+def test_a_user_never_seen_gets_items_at_once(client):
+    answer = client.post("/v1/recommend", json={"user": "nobody-yet", "n": 5})
+    body = answer.json()
+    assert answer.status_code == 200
+    assert len(set(items(answer))) == 5
+    assert body["support_events"] == 0
+    assert body["served_by"] != "adapted"
+    assert [item["position"] for item in body["items"]] == [0, 1, 2, 3, 4]
+    assert set(body) == {
+        "recommendation_id",
+        "model",
+        "policy",
+        "seed",
+        "served_by",
+        "support_events",
+        "took_ms",
+        "items",
+    }
+
+
+def test_an_event_changes_that_users_very_next_list_and_nobody_elses(client, click):
+    ask = {"user": "a", "n": 5}
+    seen = items(client.post("/v1/recommend", json=ask))[0]
+    taken = client.post("/v1/events", json=click("a") | {"item_id": seen})
+    assert taken.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+    after = client.post("/v1/recommend", json=ask)
+    assert after.json()["support_events"] == 1
+    assert after.json()["served_by"] == "adapted"
+    assert seen not in items(after)
+    assert client.post("/v1/recommend", json={"user": "b"}).json()["support_events"] == 0
+
+
+def test_seen_items_come_back_when_asked_for(client, click, recommender):
+    everything = len(recommender.catalogue)
+    client.post("/v1/events", json=[click("a", item) for item in range(3)])
+    seen = set(recommender.catalogue.item_ids[:3])
+    hidden = client.post("/v1/recommend", json={"user": "a", "n": min(everything, 200)})
+    shown = client.post("/v1/recommend", json={"user": "a", "n": min(everything, 200), "exclude_seen": False})
+    assert not seen & set(items(hidden))
+    assert seen <= set(items(shown))
+    assert len(items(hidden)) == len(items(shown)) - 3
+
+
+def test_excluded_items_are_not_shown_and_unknown_ids_do_not_matter(client):
+    first = items(client.post("/v1/recommend", json={"user": "a", "n": 5}))
+    answer = client.post("/v1/recommend", json={"user": "a", "n": 5, "exclude": [*first, "no such item"]})
+    assert not set(first) & set(items(answer))
+
+
+def test_the_link_answers_as_the_post_does(client, click):
+    client.post("/v1/events", json=click("a/b c", 2))
+    answer = client.get("/v1/recommend/a%2Fb%20c", params={"n": 4})
+    assert answer.status_code == 200
+    assert len(items(answer)) == 4
+    assert answer.json()["support_events"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"user": "a", "n": 0}, 422, "n is 0: must be greater than or equal to 1"),
+        ({"user": "a", "n": 201}, 422, "n is 201: must be at most 200; ask for fewer, or raise RECSYS_MAX_N"),
+        ({"user": "a", "n": "5"}, 422, "n is '5': must be a valid integer"),
+        ({"n": 5}, 422, "user is missing; send it"),
+        ({"user": ""}, 422, "user is ''"),
+        ({"user": 5}, 422, "user is 5: must be a valid string"),
+        ({"user": "a", "size": 5}, 422, "size is not a field of this request; remove it"),
+        ({"user": "a", "exclude": ["x"] * 1001}, 422, "exclude holds 1001 ids: must be at most 1000"),
+        ([], 422, "the body is []"),
+    ],
+)
+def test_a_bad_request_names_value_bound_and_remedy(client, body, status, says):
+    answer = client.post("/v1/recommend", json=body)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error"}
+    assert answer.json()["error"]["code"] == "invalid_request"
+    assert says in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"user=a", b'{"user": "\xff"}', b'{"user": "\\ud800"}'])
+def test_a_body_that_is_not_json_is_told_so(client, body):
+    answer = client.post("/v1/recommend", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "malformed_json"
+
+
+@pytest.mark.parametrize("query", ["n=0", "n=x", "n=201", "exclude_seen=perhaps"])
+def test_a_bad_link_is_refused_in_the_same_shape(client, query):
+    answer = client.get(f"/v1/recommend/a?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "invalid_request"
+    assert query.split("=")[0] in answer.json()["error"]["message"]
+
+
+def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client, recommender, click):
+    """Enumerate: the whole catalogue's scores give the probability of each item after those above it."""
+    events = [click("a", item, timestamp=1_000.0 + item, session="s") for item in range(4)]
+    client.post("/v1/events", json=events)
+    body = client.post("/v1/recommend", json={"user": "a", "n": 8}).json()
+    temperature = float(re.fullmatch(r"plackett_luce\(temperature=(.+)\)", body["policy"]).group(1))
+    support = [LoggedEvent(e["item_id"], e["event_type"], None, e["timestamp"], "s") for e in events]
+    everything = recommender.recommend(
+        recommender.history(support), len(recommender.catalogue), seed=0, exclude_seen=True, greedy=True
+    )
+    score = dict(
+        zip(recommender.catalogue.ids(everything.items), everything.scores.astype(float), strict=True)
+    )
+    left = dict(score)
+    for item in body["items"]:
+        assert item["score"] == pytest.approx(score[item["item_id"]], abs=1e-4)
+        logits = np.array(list(left.values())) / temperature
+        mine = left.pop(item["item_id"]) / temperature
+        expected = np.exp(mine - logits.max()) / np.exp(logits - logits.max()).sum()
+        assert 0 < item["propensity"] <= 1
+        assert item["propensity"] == pytest.approx(expected, rel=2e-3)
+
+
+def test_lists_are_drawn_as_often_as_their_propensities_say(recommender):
+    ask = {"user": "a", "session": None, "n": 1, "events": (), "attributes": {}, "exclude": ()}
+    drawn = [rank(recommender, Ask(**ask, seed=seed, exclude_seen=True)) for seed in range(600)]
+    claimed = {int(one.items[0]): float(one.propensities[0]) for one in drawn}
+    for item, propensity in claimed.items():
+        frequency = np.mean([int(one.items[0]) == item for one in drawn])
+        assert abs(frequency - propensity) < 5 * np.sqrt(propensity * (1 - propensity) / 600) + 1 / 600
+
+
+def test_attributes_and_session_are_accepted(client):
+    body = {"user": "a", "session": "s-1", "attributes": {"country": "France"}}
+    assert client.post("/v1/recommend", json=body).status_code == 200
