@@ -101,7 +101,6 @@ def _bring_up_to_date(
         say(console, f"{step.name:<10}kept: same inputs and settings (fingerprint {print_of_step})")
         return Outcome(step.name, final, True, manifest.seconds, manifest.summary)
 
-    say(console, f"{step.name:<10}runs")
     started = time.monotonic()
     settle_chance(config, step.name)
     with folder.staged(step.name) as out:

@@ -1,5 +1,6 @@
 """Real processes that are killed, interrupted or started twice."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from toy import toy_config
+from rich.console import Console
+from toy import STEPS, toy_config
 
+from pipelines.configuration import resolve_config
 from pipelines.manifest import artifact_digest
+from pipelines.runner import run_steps
 
 TOY = Path(__file__).parent / "toy.py"
 ROOT = Path(__file__).parents[2]
@@ -27,11 +31,11 @@ def config_file(tmp_path: Path) -> Path:
     return path
 
 
-def start(config_file: Path, gate: Path | None = None, name: str = "toy") -> subprocess.Popen[str]:
+def start(config_file: Path, gate: Path | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if gate is not None:
         environment["TOY_GATE"] = str(gate)
-    command = [sys.executable, str(TOY), "pretrain", "--config", str(config_file), "--set", f"name={name}"]
+    command = [sys.executable, str(TOY), "pretrain", "--config", str(config_file)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -59,15 +63,15 @@ def test_a_killed_step_leaves_nothing_half_written_and_the_rerun_equals_an_undis
     assert not (run / "pretrain").exists()
     assert leftovers(run) == [".tmp-pretrain"]
 
-    again, undisturbed = start(config_file), start(config_file, name="undisturbed")
-    _, said = again.communicate()
-    undisturbed.communicate()
-    assert again.returncode == undisturbed.returncode == 0
-    assert "prepare   kept" in said
+    said = io.StringIO()
+    config = resolve_config(str(config_file))
+    run_steps(config, STEPS, ["pretrain"], Console(file=said))
+    assert "prepare   kept" in said.getvalue()
     assert leftovers(run) == []
-    other = tmp_path / "runs" / "undisturbed"
-    for step in ("prepare", "pretrain"):
-        assert artifact_digest(run / step) == artifact_digest(other / step)
+    undisturbed = config.model_copy(update={"output": tmp_path / "elsewhere"})
+    for outcome in run_steps(undisturbed, STEPS, ["pretrain"], Console(file=said)):
+        assert not outcome.kept
+        assert artifact_digest(run / outcome.step) == artifact_digest(outcome.folder)
 
 
 def test_while_one_process_works_another_is_refused_and_ctrl_c_ends_with_one_line(
