@@ -41,7 +41,6 @@ def import_history(store: Path, history: Path, per_user: int) -> int:
     bounded by a batch of rows; sorting spills to SQLite's temporary files.
     Raises UserError if the path holds no events Parquet.
     """
-    parts = _parts(history)
     connection = connect(store)
     try:
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -49,7 +48,7 @@ def import_history(store: Path, history: Path, per_user: int) -> int:
         connection.execute("PRAGMA temp_store = FILE")
         connection.execute("BEGIN IMMEDIATE")  # of several workers one imports, the others then find it done
         try:
-            kept = _import(connection, history, parts, per_user) if _untouched(connection) else 0
+            kept = _import(connection, history, per_user) if _untouched(connection) else 0
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -59,9 +58,9 @@ def import_history(store: Path, history: Path, per_user: int) -> int:
         connection.close()
 
 
-def _import(connection: sqlite3.Connection, history: Path, parts: list[Path], per_user: int) -> int:
+def _import(connection: sqlite3.Connection, history: Path, per_user: int) -> int:
     connection.execute(_INCOMING)
-    for part in parts:
+    for part in _parts(history):
         connection.executemany(_TAKE, _rows(part))
     kept = connection.execute(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount
     connection.execute("DROP TABLE temp.incoming")

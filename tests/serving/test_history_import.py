@@ -57,6 +57,7 @@ def test_a_second_start_imports_nothing_even_after_deletions(history, tmp_path):
     with sqlite3.connect(store) as connection:
         connection.execute("DELETE FROM events")
     assert import_history(store, history, per_user=10) == 0
+    assert import_history(store, tmp_path / "since removed", per_user=10) == 0
     assert kept(store) == []
 
 
