@@ -55,6 +55,8 @@ def sentence(detail: Mapping[str, Any], where: Sequence[str] = ("body", "query",
         return f"{name} is missing; send it"
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a field of this request; remove it or correct its spelling (see /docs)"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"{name} is {shown(detail['input'])}: must hold no control characters; remove them"
     bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
     return f"{name} is {shown(detail['input'])}: {bound}"
 

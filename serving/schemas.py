@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-ExternalId = Annotated[str, Field(min_length=1, max_length=256)]
-Label = Annotated[str, Field(min_length=1, max_length=256)]
+# Without control characters every id can also be written in a path, so every user can be deleted.
+ExternalId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Label = ExternalId
 
 RECOMMEND_EXAMPLE: JsonDict = {
     "user": "u-17",

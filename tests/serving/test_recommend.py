@@ -78,6 +78,7 @@ def test_the_link_answers_as_the_post_does(client, click):
         ({"user": "a", "n": "5"}, 422, "n is '5': must be a valid integer"),
         ({"n": 5}, 422, "user is missing; send it"),
         ({"user": ""}, 422, "user is ''"),
+        ({"user": "a\n"}, 422, "user is 'a\\n': must hold no control characters; remove them"),
         ({"user": 5}, 422, "user is 5: must be a valid string"),
         ({"user": "a", "size": 5}, 422, "size is not a field of this request; remove it"),
         ({"user": "a", "exclude": ["x"] * 1001}, 422, "exclude holds 1001 ids: must be at most 1000"),
