@@ -87,7 +87,7 @@ def movies(root: Path, layout: Layout) -> pa.Table:
     columns = ("movieId", "title", "genres")
     table = _all_lines(path, columns) if layout.name == "1M" else read_all(path)
     require_columns(table.column_names, columns, path, "give the archive's own file")
-    none = pc.equal(table["genres"], "(no genres listed)")
+    none = pc.is_in(table["genres"], value_set=pa.array(["", "(no genres listed)"]))
     genres = pc.split_pattern(pc.if_else(none, pa.scalar(None, pa.string()), table["genres"]), "|")
     return pa.table({"movieId": table["movieId"], "title": table["title"], "genres": genres})
 

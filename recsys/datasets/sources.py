@@ -157,7 +157,7 @@ def _stream_csv(path: Path, batch_rows: int, style: CsvStyle) -> Iterator[Source
     )
     # all text: what a cell means, and whether it is readable, is decided later and row by row
     converting = pcsv.ConvertOptions(
-        column_types={name: pa.string() for name in names}, strings_can_be_null=True
+        column_types={name: pa.string() for name in names}, strings_can_be_null=True, null_values=[""]
     )
     good = 0
     reported = 0

@@ -58,7 +58,8 @@ def hash_strings(strings: pa.Array) -> HashArray:
     lengths = offsets[1:] - offsets[:-1]
     hashes = mix(lengths.astype(np.uint64))
     active: slice | npt.NDArray[np.int64] = slice(None)
-    for begin in range(0, int(lengths.max()), _BYTES):
+    # once at least, so that an empty text hashes alike with and without longer ones beside it
+    for begin in range(0, max(int(lengths.max()), 1), _BYTES):
         if begin:
             active = np.flatnonzero(lengths > begin)
         left = np.clip(lengths[active] - begin, 0, _BYTES)

@@ -49,7 +49,7 @@ def cut_time(config: SplitConfig, chunks: TimeChunks, events: int, first: int, l
             )
         return cut
     wanted = config.test_share * events
-    low, high = first, last + 1  # the latest second with at least the wanted number of events at or after it
+    low, high = first, last + 2  # the latest second with at least the wanted number of events at or after it
     while high - low > 1:
         middle = (low + high) // 2
         after = sum(int((chunk >= middle).sum()) for chunk in chunks())
