@@ -1,6 +1,6 @@
 """Latency and throughput of a real server process on loopback; `make bench` runs it, within a minute.
 
-    python tests/benchmarks/bench_endpoint.py [bundle folder]
+    python -m tests.benchmarks.bench_endpoint [bundle folder]
 
 Without a folder a small bundle with random weights is served, so the figures are those of the endpoint around
 the ranker. The client shares the machine's cores with the server. Figures: p50, p99 and requests/s of
@@ -107,17 +107,22 @@ async def measure(server: Server, items: list[str], kind: str) -> None:
     report("events in batches of 1000", took, time.perf_counter() - began, each=1_000)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else write_tiny_bundle(Path(folder) / "bundle")
-        recommender = load_recommender(bundle)
-        items, kind = list(recommender.catalogue.item_ids), recommender.event_types[-1]
-        print(f"{recommender.version}: {len(items)} items, {EVENTS_PER_USER} events a user, n = {N}")
-        with running_server(bundle, Path(folder) / "store.sqlite") as server:
-            asyncio.run(measure(server, items, kind))
-            rss = Path(f"/proc/{server.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-            print(f"peak memory of the server: {int(rss) / 1024:.0f} MiB")
+def bench(folder: Path, bundle: Path) -> None:
+    """Serve a bundle from a store in a folder and print the figures."""
+    recommender = load_recommender(bundle)
+    items, kind = list(recommender.catalogue.item_ids), recommender.event_types[-1]
+    print(f"\n{recommender.version}: {len(items)} items, {EVENTS_PER_USER} events a user, n = {N}")
+    with running_server(bundle, folder / "store.sqlite") as server:
+        asyncio.run(measure(server, items, kind))
+        peak_kib = Path(f"/proc/{server.pid}/status").read_text().split("VmHWM:")[1].split()[0]
+        print(f"peak memory of the server: {int(peak_kib) / 1024:.0f} MiB")
+
+
+def test_speed_of_the_endpoint_around_a_tiny_bundle(tmp_path: Path) -> None:
+    bench(tmp_path, write_tiny_bundle(tmp_path / "bundle"))
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as scratch:
+        here = Path(scratch)
+        bench(here, Path(sys.argv[1]) if len(sys.argv) > 1 else write_tiny_bundle(here / "bundle"))
