@@ -42,7 +42,8 @@ def checked(table: pa.Table, key: str, schema: pa.Schema, source: str) -> pa.Tab
     for name in sorted(set(table.column_names) - set(schema.names)):
         column = flat(table[name])
         arrays[name] = column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
-    return pa.table(arrays).sort_by(key).combine_chunks()
+    further = [pa.field(name, arrays[name].type) for name in list(arrays)[len(schema) :]]
+    return pa.table(arrays, schema=pa.schema([*schema, *further])).sort_by(key).combine_chunks()
 
 
 def item_table(table: pa.Table | None, source: str) -> pa.Table | None:
@@ -52,18 +53,17 @@ def item_table(table: pa.Table | None, source: str) -> pa.Table | None:
 
 def named_items(ids: pa.Array) -> pa.Table:
     """Return the item table of a log that only names its items."""
-    return pa.table(
-        {field.name: ids if field.name == c.ITEM_ID else pa.nulls(len(ids), field.type) for field in ITEMS}
-    )
+    nothing = {field.name: pa.nulls(len(ids), field.type) for field in ITEMS}
+    return pa.table({**nothing, c.ITEM_ID: ids}, schema=ITEMS)
 
 
 def user_table(table: pa.Table | None, seen: pa.Array, source: str) -> pa.Table:
     """Return the canonical user table: users with events in the order given, then the others by id."""
     if table is None:
-        return pa.table({c.USER_ID: seen})
+        return pa.table({c.USER_ID: seen}, schema=USERS)
     known = checked(table, c.USER_ID, USERS, source)
     others = known.filter(pc.invert(pc.is_in(known[c.USER_ID], value_set=seen)))
     ids = pa.concat_arrays([seen, flat(others[c.USER_ID])])
     row = pc.index_in(ids, value_set=flat(known[c.USER_ID]))
     columns = {name: ids if name == c.USER_ID else known[name].take(row) for name in known.column_names}
-    return pa.table(columns).combine_chunks()
+    return pa.table(columns, schema=known.schema).combine_chunks()
