@@ -5,6 +5,7 @@ similarity; the outer loop then learns noise, precision, gains and the correctio
 """
 
 import json
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -14,16 +15,17 @@ from recsys.adaptation import AdaptationHead
 from recsys.config import RunConfig
 from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.curve import kshot_curve
-from recsys.learning.checkpoint import load_teacher, save_shape, save_weights
+from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.learning.target_network import frozen_copy
 from recsys.logs.prepared import PreparedLog, Role, open_prepared
 from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
-from recsys.mdp.tasks import draw_shots, old_and_new_tasks
+from recsys.mdp.tasks import old_and_new_tasks, task_batches, task_starts
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork
+from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
 
@@ -37,6 +39,7 @@ def run(context: StepContext) -> Summary:
         factors, popularity = statistics["factors"], statistics["popularity"]
     head = fresh_head(log, factors, config)
     old, new = old_and_new_tasks(log, config.pretrain.new_task_share, context.seed)
+    starts = task_starts(log, new, settings.min_task_events)
     learner = MetaLearner(
         network,
         head,
@@ -48,12 +51,12 @@ def run(context: StepContext) -> Summary:
     )
     chance = numpy_generator(context.seed, "metatrain-tasks")
     torch.manual_seed(derive_seed(context.seed, "metatrain"))
-    scalars = [head.log_precision, head.log_noise, head.gain, head.mix_logit]
+    scalars = [head.log_precision, head.prior.log_noise, head.prior.gain, head.prior.mix_logit, learner.log_scale]
     rate = settings.learning_rate
     optimizer = grouped_optimizer(
         [
             (scalars, rate * settings.scalar_rate, 0.0),
-            ([head.mean, head.correction.weight], rate, settings.weight_decay),
+            ([head.prior.mean, head.correction.weight], rate, settings.weight_decay),
             (list(network.parameters()) if settings.network_rate else [], rate * settings.network_rate, 0.0),
         ]
     )
@@ -64,7 +67,7 @@ def run(context: StepContext) -> Summary:
 
     def quality() -> tuple[float, np.ndarray, np.ndarray]:
         curve = kshot_curve(
-            network, table_of(network, head), head, cases, shots, config.evaluate.cutoff, config.pretrain.discount
+            network, table_of(network, head), head.prior, cases, shots, config.evaluate.cutoff, config.pretrain.discount
         )
         adapted, unadapted = curve.mean()
         return float(adapted.mean()), adapted, unadapted
@@ -76,20 +79,17 @@ def run(context: StepContext) -> Summary:
     update = 0
     for epoch in range(settings.epochs):
         learner.refresh_means()
-        new_windows = cut_windows(log, new, config.state.max_events, settings.min_task_events, chance)
         old_windows = cut_windows(log, old, config.state.max_events, 2, chance)
-        old_batches = batches(old_windows, settings.batch_size, chance)
-        context.progress.start(-(-len(new_windows) // settings.batch_size), "batch", f"epoch {epoch + 1}")
+        old_batches = list(batches(old_windows, settings.batch_size, chance))
+        context.progress.start(-(-len(starts) // settings.batch_size), "batch", f"epoch {epoch + 1}")
         network.train()
         head.train()
+        new_batches = task_batches(
+            log, starts, settings.batch_size, settings.max_support, settings.query_size, chance
+        )
         # zip ends with the shorter side: an epoch is one pass over the new tasks
-        for rows, old_rows in zip(
-            batches(new_windows, settings.batch_size, chance, similar_length=False), old_batches, strict=False
-        ):
-            batch = read_windows(log, rows, chance)
-            losses = learner.losses(
-                batch, draw_shots(batch.lengths, settings.max_support, chance), read_windows(log, old_rows, chance)
-            )
+        for tasks, old_rows in zip(new_batches, cycle(old_batches), strict=False):
+            losses = learner.losses(tasks, read_windows(log, old_rows, chance))
             step(optimizer, losses.total, rate_factor=1.0 - epoch / settings.epochs)
             update += 1
             context.progress.advance(1, new=losses.new_tasks, old=losses.old_tasks)
@@ -101,17 +101,17 @@ def run(context: StepContext) -> Summary:
         if best.offer(now, [network, head], epoch):
             break
     best.restore([network, head])
-    save_weights(network, context.out / "teacher.safetensors")
+    save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
-    save_weights(head, context.out / "head.safetensors")
+    save_module(head, context.out / "head.safetensors")
     summary: Summary = {
         "validation_ndcg": round(best.quality, 4),
         "before": round(before, 4),
         "best_epoch": best.epoch + 1,
-        "noise": round(float(head.log_noise.detach().exp()), 3),
-        "mix": round(float(torch.sigmoid(head.mix_logit.detach())), 3),
+        "noise": round(float(head.prior.log_noise.detach().exp()), 3),
+        "mix": round(float(torch.sigmoid(head.prior.mix_logit.detach())), 3),
     }
-    gains = dict(zip(log.info.event_types, (round(float(g), 3) for g in head.gain.detach()), strict=True))
+    gains = dict(zip(log.info.event_types, (round(float(g), 3) for g in head.prior.gain.detach()), strict=True))
     (context.out / "prior.json").write_text(json.dumps({**summary, "gain": gains}, indent=2, sort_keys=True) + "\n")
     return summary
 
@@ -122,8 +122,8 @@ def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> Adap
     with torch.no_grad():
         head.factors.copy_(torch.from_numpy(factors))
         head.content.copy_(torch.from_numpy(np.array(log.content)))
-        head.gain.fill_(config.metatrain.initial_gain)
-        head.log_noise.fill_(float(np.log(config.metatrain.initial_noise)))
+        head.prior.gain.fill_(config.metatrain.initial_gain)
+        head.prior.log_noise.fill_(float(np.log(config.metatrain.initial_noise)))
     return head
 
 

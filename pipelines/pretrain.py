@@ -11,7 +11,7 @@ from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
 from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
-from recsys.learning.checkpoint import save_shape, save_weights
+from recsys.learning.checkpoint import save_shape
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics
 from recsys.learning.losses import NegativeSampler
@@ -22,6 +22,7 @@ from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
 from recsys.mdp.tasks import old_and_new_tasks
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
+from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
 
@@ -79,7 +80,7 @@ def run(context: StepContext) -> Summary:
         if not warmup and best.offer(quality, [network], epoch):
             break
     best.restore([network])
-    save_weights(network, context.out / "teacher.safetensors")
+    save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     np.savez(context.out / "statistics.npz", factors=statistics.factors, popularity=statistics.popularity)
     return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}

@@ -45,29 +45,15 @@ class FastWeights:
     mean: torch.Tensor  # w_u, (batch, feature)
 
 
-class AdaptationHead(nn.Module):
-    """The meta-learned prior: features, their precision, noise, evidence gains."""
+class AdaptationPrior(nn.Module):
+    """The meta-learned prior over fast weights, and what an event is worth as evidence; all that serving needs."""
 
-    factors: torch.Tensor
-    content: torch.Tensor
-
-    def __init__(self, items: int, features: int, content_features: int, event_types: int) -> None:
+    def __init__(self, features: int, event_types: int) -> None:
         super().__init__()
-        self.register_buffer("factors", torch.zeros(items, features))
-        self.register_buffer("content", torch.zeros(items, content_features))
-        self.correction = nn.Linear(features + content_features, features, bias=False)
-        nn.init.zeros_(self.correction.weight)
         self.mean = nn.Parameter(torch.zeros(features))
-        self.log_precision = nn.Parameter(torch.zeros(features))
-        self.log_noise = nn.Parameter(torch.tensor(1.0))
+        self.log_noise = nn.Parameter(torch.zeros(()))
         self.gain = nn.Parameter(torch.ones(event_types))
         self.mix_logit = nn.Parameter(torch.tensor(-2.0))
-
-    def item_features(self, item: torch.Tensor) -> torch.Tensor:
-        """Return the whitened features φ(i) of items of any shape, with one more axis: feature."""
-        factors = self.factors[item]
-        raw = factors + self.correction(torch.cat([factors, self.content[item]], dim=-1))
-        return torch.as_tensor(raw * torch.exp(-0.5 * self.log_precision))
 
     def evidence(self, support: SupportSet) -> torch.Tensor:
         """Return r_t of each support event, zero on padding; (batch, support)."""
@@ -82,6 +68,28 @@ class AdaptationHead(nn.Module):
         noise = torch.exp(self.log_noise) * torch.eye(gram.shape[1])
         solved = torch.cholesky_solve(residual[..., None], torch.linalg.cholesky(gram + noise))
         return FastWeights(self.mean + (phi * solved).sum(dim=1))
+
+
+class AdaptationHead(nn.Module):
+    """The prior with the map from items to whitened features, as the outer loop learns both."""
+
+    factors: torch.Tensor
+    content: torch.Tensor
+
+    def __init__(self, items: int, features: int, content_features: int, event_types: int) -> None:
+        super().__init__()
+        self.register_buffer("factors", torch.zeros(items, features))
+        self.register_buffer("content", torch.zeros(items, content_features))
+        self.prior = AdaptationPrior(features, event_types)
+        self.log_precision = nn.Parameter(torch.zeros(features))
+        self.correction = nn.Linear(features + content_features, features, bias=False)
+        nn.init.zeros_(self.correction.weight)
+
+    def item_features(self, item: torch.Tensor) -> torch.Tensor:
+        """Return the whitened features φ(i) of items of any shape, with one more axis: feature."""
+        factors = self.factors[item]
+        raw = factors + self.correction(torch.cat([factors, self.content[item]], dim=-1))
+        return torch.as_tensor(raw * torch.exp(-0.5 * self.log_precision))
 
 
 def support_set(
@@ -111,7 +119,7 @@ def adapt_to_first(
     batch: StateBatch,
     states: StateVectors,
     table: ItemTable,
-    head: AdaptationHead,
+    prior: AdaptationPrior,
     shots: torch.Tensor,  # (batch,)
     discount: float,
 ) -> FastWeights:
@@ -127,4 +135,4 @@ def adapt_to_first(
         shots,
         discount,
     )
-    return head.adapt(table.features[item], support)
+    return prior.adapt(table.features[item], support)

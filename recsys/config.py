@@ -77,6 +77,7 @@ class StateConfig(Frozen):
     """How much of a history the ranker reads."""
 
     max_events: Positive = 50
+    session_gap_minutes: PositiveFloat = 30.0  # a live event without a session starts a new one after this pause
 
 
 class ModelConfig(Frozen):
@@ -129,6 +130,9 @@ class MetatrainConfig(Frozen):
     learning_rate: PositiveFloat = 1e-3
     weight_decay: float = Field(default=1e-4, ge=0)
     max_support: Positive = 20
+    min_task_events: Positive = 6
+    initial_gain: float = 4.0
+    initial_noise: PositiveFloat = 2.0
     query_size: Positive = 20
     negatives: Positive = 512
     old_task_weight: float = Field(default=1.0, ge=0)

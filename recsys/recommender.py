@@ -2,13 +2,24 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+
+from recsys.adaptation import adapt_to_first
+from recsys.artifacts.bundle import Bundle, load_bundle
 from recsys.catalogue import Catalogue
-from recsys.mdp.state import History
+from recsys.config import ExplorationConfig
+from recsys.evaluation.ranking import tie_order
+from recsys.mdp.reward import rewards
+from recsys.mdp.state import History, empty_history, encode_states
+from recsys.policies.exploration import draw_list, policy_name
 from recsys.types import ExternalId, FloatArray, IntArray
 
 ServedBy = Literal["adapted", "unadapted", "popular"]
+GREEDY = ExplorationConfig(kind="greedy")
 
 
 @dataclass(frozen=True)
@@ -24,28 +35,52 @@ class LoggedEvent:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A served list; all arrays have shape (position,)."""
+    """A served list; all arrays but `candidates` have shape (position,)."""
 
     items: IntArray
-    scores: FloatArray  # adapted Q
+    scores: FloatArray  # adapted Q; popularity for a popular list
     propensities: FloatArray  # probability of the item given the state and the items above it
     support_events: int  # events the fast weights were adapted to
     served_by: ServedBy
     policy: str  # for example "plackett_luce(temperature=0.02)"
-    candidates: IntArray  # what was retrieved and could have been shown
+    candidates: IntArray  # what was retrieved and could have been shown, best first
     seed: int  # the same history and seed give the same list
 
 
 class Recommender:
     """One loaded bundle, read-only and safe to share between threads."""
 
-    catalogue: Catalogue
-    version: str
-    event_types: tuple[str, ...]
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.catalogue: Catalogue = bundle.catalogue
+        self.version: str = bundle.version
+        self.event_types: tuple[str, ...] = bundle.info.event_types
+        self._type_code = {name: code for code, name in enumerate(self.event_types)}
+        self._attribute_code = [
+            {value: code + 1 for code, value in enumerate(values)} for values in bundle.info.attribute_values
+        ]
+        self._ties = tie_order(len(self.catalogue), seed=0)
+        self._by_popularity = np.lexsort((self._ties, -bundle.popularity)).astype(np.int32)
+        self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
 
     def history(self, events: Sequence[LoggedEvent], attributes: dict[str, str] | None = None) -> History:
-        """Return the history of events in time order; events of items unknown to the bundle are left out."""
-        raise NotImplementedError
+        """Return the history of events in time order; events of items or types unknown to the bundle are left out."""
+        index_of = self.catalogue.index_of
+        known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
+        coded = self._attributes(attributes)
+        if not known:
+            return empty_history(coded)
+        codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
+        values = np.array([np.nan if event.value is None else event.value for event in known], np.float64)
+        timestamp = np.array([int(event.timestamp) for event in known], np.int64)
+        return History(
+            item=np.array([index_of[event.item_id] for event in known], np.int32),
+            event_type=codes,
+            reward=rewards(self._bundle.info.reward, self.event_types, codes, values),
+            timestamp=timestamp,
+            session=_session_ordinals(known, timestamp, self._bundle.info.state.session_gap_minutes),
+            attributes=coded,
+        )
 
     def recommend(
         self,
@@ -59,4 +94,89 @@ class Recommender:
         greedy: bool = False,
     ) -> Recommendation:
         """Return n items for a user, best first; fewer if the catalogue left after exclusions is smaller."""
-        raise NotImplementedError
+        exploration = GREEDY if greedy else self._bundle.info.exploration
+        query, support_events = self._query(history, adapt=adapt)
+        banned = np.unique(np.fromiter(exclude, np.int64, len(exclude)))
+        if exclude_seen:
+            banned = np.union1d(banned, history.item)
+        candidates, scores = self._candidates(query, n, banned)
+        places, propensities = draw_list(scores, n, exploration, np.random.default_rng(seed))
+        return Recommendation(
+            items=candidates[places],
+            scores=scores[places],
+            propensities=propensities,
+            support_events=support_events,
+            served_by="adapted" if support_events else "unadapted",
+            policy=policy_name(exploration),
+            candidates=candidates,
+            seed=seed,
+        )
+
+    def popular(self, n: int, *, seed: int, exclude: Collection[int] = ()) -> Recommendation:
+        """Return the most popular available items: the last rung of the ladder, which needs no network."""
+        allowed = self.catalogue.available.copy()
+        allowed[np.fromiter(exclude, np.int64, len(exclude))] = False
+        items = self._by_popularity[allowed[self._by_popularity]][:n]
+        return Recommendation(
+            items=items,
+            scores=self._bundle.popularity[items],
+            propensities=np.ones(len(items), np.float32),
+            support_events=0,
+            served_by="popular",
+            policy="popular",
+            candidates=items,
+            seed=seed,
+        )
+
+    @torch.inference_mode()
+    def _query(self, history: History, *, adapt: bool) -> tuple[FloatArray, int]:
+        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value."""
+        bundle = self._bundle
+        batch = encode_states([history], bundle.info.state.max_events)
+        states = bundle.student.state_vectors(batch)
+        last = int(batch.lengths[0])
+        fast = bundle.prior.mean
+        if adapt and last:
+            fast = adapt_to_first(
+                batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
+            ).mean[0]
+        one = torch.ones(1)
+        query = torch.cat([states.advantage[0, last], fast, one, states.value[0, last, None]])
+        return query.numpy(), last if adapt else 0
+
+    def _candidates(self, query: FloatArray, n: int, banned: IntArray) -> tuple[IntArray, FloatArray]:
+        """Return the allowed candidates with their Q, best first, ties in one fixed seeded order."""
+        wanted = max(self._bundle.info.index.candidates, n) + len(banned)
+        while True:
+            found, products = self._bundle.index.search(query[None, :-1], wanted)
+            items, scores = found[0], products[0]
+            allowed = (items >= 0) & self.catalogue.available[items] & ~np.isin(items, banned)
+            if int(allowed.sum()) >= n or wanted >= len(self.catalogue):
+                break
+            wanted *= 4  # a narrow catalogue: look further down
+        items, scores = items[allowed].astype(np.int32), scores[allowed] + query[-1]
+        order = np.lexsort((self._ties[items], -scores))
+        return items[order], scores[order]
+
+    def _attributes(self, attributes: dict[str, str] | None) -> IntArray:
+        if not attributes:
+            return self._no_attributes
+        names = self._bundle.info.attributes
+        coded = [table.get(attributes.get(name, ""), 0) for name, table in zip(names, self._attribute_code, strict=True)]
+        return np.array(coded, np.int32)
+
+
+def _session_ordinals(events: Sequence[LoggedEvent], timestamp: np.ndarray, gap_minutes: float) -> IntArray:
+    """Number sessions as the log does: a new one where the caller's session changes or, without one, after a pause."""
+    paused = np.diff(timestamp, prepend=timestamp[:1]) > gap_minutes * 60
+    named = [event.session_id for event in events]
+    changed = [
+        previous != current if previous is not None or current is not None else bool(pause)
+        for previous, current, pause in zip(named, named[1:], paused[1:], strict=False)
+    ]
+    return np.cumsum(np.array([False, *changed])).astype(np.int32)
+
+
+def load_recommender(folder: Path) -> Recommender:
+    """Load a bundle for serving; raises UserError if the folder holds none."""
+    return Recommender(load_bundle(folder))

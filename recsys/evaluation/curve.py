@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recsys.adaptation import AdaptationHead, adapt_to_first
+from recsys.adaptation import AdaptationPrior, adapt_to_first
 from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.ranking import hits, ndcg, tie_order, top_items
 from recsys.mdp.state import encode_states
@@ -34,13 +34,13 @@ class Curve:
 def kshot_curve(
     network: QNetwork | StudentNetwork,
     table: ItemTable,
-    head: AdaptationHead | None,
+    prior: AdaptationPrior | None,
     cases: ColdCases,
     shots: tuple[int, ...],
     cutoff: int,
     discount: float,
 ) -> Curve:
-    """Return the curve of a network with and without fast weights; without a head both are the plain network."""
+    """Return the curve of a network with and without fast weights; without a prior both are the plain network."""
     was_training = network.training
     network.eval()
     batch = encode_states(cases.first, max_events=max(shots))
@@ -49,7 +49,7 @@ def kshot_curve(
     for row, items in enumerate(cases.excluded):
         excluded[row, items] = True
     ties = tie_order(len(table), seed=0)
-    prior = table.features @ head.mean if head is not None else torch.zeros(len(table))
+    mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
 
     def score(ranking: torch.Tensor) -> FloatArray:
         return ndcg(hits(top_items(ranking.numpy(), excluded, cutoff, ties), cases.query), cases.query.sizes)
@@ -57,11 +57,11 @@ def kshot_curve(
     adapted, unadapted = [], []
     for shot in shots:
         base = states.advantage[:, shot] @ table.vectors.T + table.bias
-        unadapted.append(score(base + prior))
-        if head is None or shot == 0:
+        unadapted.append(score(base + mean))
+        if prior is None or shot == 0:
             adapted.append(unadapted[-1])
             continue
-        fast = adapt_to_first(batch, states, table, head, torch.full((len(cases),), shot), discount)
+        fast = adapt_to_first(batch, states, table, prior, torch.full((len(cases),), shot), discount)
         adapted.append(score(base + fast.mean @ table.features.T))
     network.train(was_training)
     return Curve(np.stack(adapted), np.stack(unadapted))

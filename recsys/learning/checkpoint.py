@@ -1,20 +1,14 @@
-"""Networks on disk: safetensors for weights, JSON for shapes, no pickle."""
+"""Networks between steps: safetensors for weights, JSON for shapes, no pickle."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
 
 from recsys.adaptation import AdaptationHead
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.student import StudentNetwork
-
-
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's parameters and persistent buffers."""
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, str(path))
 
 
 def save_shape(shape: NetworkShape, path: Path) -> None:
@@ -46,6 +40,6 @@ def load_head(path: Path) -> AdaptationHead:
     """Read an adaptation head; its sizes are those of its tensors."""
     weights = load_file(str(path))
     items, features = weights["factors"].shape
-    head = AdaptationHead(items, features, weights["content"].shape[1], len(weights["gain"]))
+    head = AdaptationHead(items, features, weights["content"].shape[1], len(weights["prior.gain"]))
     head.load_state_dict(weights)
     return head

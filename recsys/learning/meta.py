@@ -9,13 +9,14 @@ pretrained Q, which keeps its values.
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from recsys.adaptation import AdaptationHead, support_set
 from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, sampled_cross_entropy
 from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
-from recsys.mdp.tasks import query_mask
+from recsys.mdp.tasks import TaskBatch
 from recsys.models.q_network import QNetwork, q_of_candidates
 
 
@@ -49,20 +50,24 @@ class MetaLearner:
         self.config = config
         self.discount = discount
         self.generator = generator
+        # temperature of the new tasks' cross-entropy, log s_k = a + b log(1 + k): learnt, so that the loss judges the
+        # order that adaptation makes and not how sharp Q_u is; it is not served
+        self.log_scale = nn.Parameter(torch.zeros(2))
 
     def refresh_means(self) -> None:
         """Recompute the catalogue means that Q̄ needs; once an epoch, because it costs a pass over the catalogue."""
         vectors, bias = self.network.tower.table()
         self.mean_vector, self.mean_bias = vectors.mean(dim=0), bias.mean() * self.network.temperature
 
-    def losses(self, new: StateBatch, shots: torch.Tensor, old: StateBatch) -> MetaLosses:
-        """Return L_meta of a batch of new tasks with their numbers of shots and a batch of old ones."""
-        new_loss, shift = self._new_tasks(new, shots)
+    def losses(self, new: TaskBatch, old: StateBatch) -> MetaLosses:
+        """Return L_meta of a batch of new tasks and a batch of old ones."""
+        new_loss, shift = self._new_tasks(new)
         old_loss = self._old_tasks(old)
         total = new_loss + self.config.old_task_weight * old_loss
         return MetaLosses(total, float(new_loss.detach()), float(old_loss.detach()), shift)
 
-    def _new_tasks(self, batch: StateBatch, shots: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _new_tasks(self, tasks: TaskBatch) -> tuple[torch.Tensor, float]:
+        batch, shots = tasks.support, tasks.shots
         states = self.network.state_vectors(batch)
         width = max(1, int(shots.max()))
         support_item = batch.item[:, :width].clamp(min=0)
@@ -70,28 +75,49 @@ class MetaLearner:
         support = support_set(
             batch, states, side.vectors, side.bias, self.mean_vector, self.mean_bias, shots, self.discount
         )
-        fast = self.head.adapt(self.head.item_features(support_item), support).mean
+        fast = self.head.prior.adapt(self.head.item_features(support_item), support).mean
 
         user = torch.arange(len(shots))
         advantage, value = states.advantage[user, shots], states.value[user, shots]
-        row, column = torch.nonzero(query_mask(batch, shots, self.config.query_size), as_tuple=True)
-        chosen = batch.item[row, column]
+        row, column = torch.nonzero(tasks.query_item >= 0, as_tuple=True)
+        chosen = tasks.query_item[row, column]
         negative = self.sampler.draw(self.config.negatives, self.generator)
         shifted = (fast[row] * self.head.item_features(chosen)).sum(-1)
         chosen_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         q_chosen = value[row] + (advantage[row] * chosen_side.vectors).sum(-1) + chosen_side.bias + shifted
         q_negative = q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
-        loss = sampled_cross_entropy(
-            q_chosen / self.network.temperature,
-            chosen,
-            (q_negative / self.network.temperature)[row],
-            negative,
-            self.sampler.log_probability,
-        )
-        # every task counts alike, however long its query is
-        per_task = torch.bincount(row, minlength=len(shots)).clamp(min=1)[row]
-        weight = 1.0 / per_task
-        return (loss * weight).sum() / weight.sum(), float(shifted.detach().abs().mean())
+        scale = torch.exp(self.log_scale[0] + self.log_scale[1] * torch.log1p(shots.float()))
+        scale = scale / self.network.temperature
+        # what a user has already is not recommended again, so it is no rival of the query either
+        owned = (negative[None, None, :] == batch.item[:, :, None]).any(dim=1)
+        rivals = (q_negative * scale[:, None]).masked_fill(owned, -torch.inf)
+        loss = self._expected_hit_loss(q_chosen * scale[row], chosen, row, rivals, negative)
+        return loss, float(shifted.detach().abs().mean())
+
+    def _expected_hit_loss(
+        self,
+        chosen_logit: torch.Tensor,  # (pair,)
+        chosen: torch.Tensor,  # (pair,)
+        row: torch.Tensor,  # (pair,) task of each query item
+        negative_logit: torch.Tensor,  # (task, negative)
+        negative: torch.Tensor,  # (negative,)
+    ) -> torch.Tensor:
+        """Return the mean over tasks of −log P(an item drawn from softmax(logits) is in the query).
+
+        Every query item need not be likely, only what is likely must be in the query: the top of the list counts.
+        """
+        tasks, width = len(negative_logit), len(self.sampler.log_probability)
+        hit = chosen_logit.new_full((tasks, width), 0.0).bool()
+        hit[row, chosen] = True
+        log_negatives = torch.log(torch.tensor(float(len(negative))))
+        miss = negative_logit - self.sampler.log_probability[negative] - log_negatives
+        miss = torch.logsumexp(miss.masked_fill(hit[:, negative], -torch.inf), dim=1)
+        count = int(torch.bincount(row, minlength=tasks).max())
+        place = torch.arange(len(row)) - torch.searchsorted(row, row)
+        padded = chosen_logit.new_full((tasks, count), -torch.inf).index_put((row, place), chosen_logit)
+        asked = torch.unique(row)
+        found = torch.logsumexp(padded[asked], dim=1)
+        return (torch.logaddexp(found, miss[asked]) - found).mean()
 
     def _old_tasks(self, batch: StateBatch) -> torch.Tensor:
         states = self.network.state_vectors(batch)
@@ -102,7 +128,7 @@ class MetaLearner:
         negative = self.sampler.draw(self.config.negatives, self.generator)
         side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         advantage, value = states.advantage[row, column], states.value[row, column]
-        prior = self.head.mean
+        prior = self.head.prior.mean
         q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + self.head.item_features(chosen) @ prior
         q_negative = q_of_candidates(advantage, value, negative_side) + self.head.item_features(negative) @ prior
         cross_entropy = sampled_cross_entropy(

@@ -1,33 +1,84 @@
-"""A task is a user to adapt to: the support set is what they did first, the query set what follows."""
+"""A task is a user to adapt to: the support set is what they did first, the query set a sample of all that follows.
+
+A history gives several tasks: one begins where the history begins, the others at the start of a later session, read
+as if the user were new there. The query reaches to the end of the training history, because what adaptation is for is
+a user's taste and not the rest of the basket.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from recsys.logs.prepared import PreparedLog, Role
-from recsys.mdp.replay_buffer import first_seen
+from recsys.mdp.replay_buffer import Windows, read_windows
 from recsys.mdp.state import StateBatch
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray
 
 
-def draw_shots(lengths: torch.Tensor, max_support: int, generator: np.random.Generator) -> torch.Tensor:
-    """Draw the number of support events log-uniformly from 1 to max_support, leaving at least one event to query."""
-    uniform = torch.from_numpy(generator.random(len(lengths)))
-    shots = torch.exp(uniform * np.log(max_support + 1)).long().clamp(1, max_support)
-    return torch.minimum(shots, lengths - 1).clamp(min=0)
+@dataclass(frozen=True)
+class TaskBatch:
+    """Tasks with their support events as tokens and their query items."""
 
-
-def query_mask(batch: StateBatch, shots: torch.Tensor, query_size: int) -> torch.Tensor:
-    """Mark the first `query_size` new, positively rewarded items after the support; (batch, time)."""
-    step = torch.arange(batch.item.shape[1])[None, :]
-    wanted = torch.from_numpy(first_seen(batch)) & (batch.reward > 0) & (step >= shots[:, None])
-    return wanted & (wanted.cumsum(dim=1) <= query_size)
+    support: StateBatch  # the first shots events of each task
+    shots: torch.Tensor  # (task,)
+    query_item: torch.Tensor  # (task, query) int64, -1 where there is none
 
 
 def old_and_new_tasks(log: PreparedLog, new_share: float, seed: int) -> tuple[LongArray, LongArray]:
-    """Split the training histories into (old, new) tasks; pretraining reads only old ones."""
+    """Split the training histories into (old, new) tasks; pretraining reads only old ones.
+
+    New tasks are `new_share` of the identified users; an anonymous session is not a user to adapt to.
+    """
     histories = log.with_role(Role.TRAIN)
     histories = histories[log.history_train_end[histories] > 0]
-    order = numpy_generator(seed, "new-tasks").permutation(len(histories))
-    new = int(round(new_share * len(histories)))
-    return np.sort(histories[order[new:]]), np.sort(histories[order[:new]])
+    users = histories[np.asarray(log.history_user[histories]) >= 0]
+    drawn = numpy_generator(seed, "new-tasks").permutation(users)[: int(round(new_share * len(users)))]
+    return np.setdiff1d(histories, drawn), np.sort(drawn)
+
+
+def task_starts(log: PreparedLog, histories: LongArray, min_events: int) -> Windows:
+    """Return [session start, end of training] of every place where a task may begin; (start,)."""
+    length = log.history_train_end[histories]
+    row = np.repeat(np.arange(len(histories)), length)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+    event = log.history_offsets[histories][row] + place
+    session = np.asarray(log.session[event])
+    starts = np.ones(len(event), bool)
+    starts[1:] = session[1:] != session[:-1]
+    starts |= place == 0
+    end = log.history_offsets[histories][row] + length[row]
+    kept = starts & (end - event >= min_events)
+    return Windows(event[kept], end[kept], histories[row][kept])
+
+
+def draw_shots(available: LongArray, max_support: int, generator: np.random.Generator) -> LongArray:
+    """Draw numbers of support events, P(k) ∝ log(1 + 1/k) up to `max_support`, leaving at least one event; (task,)."""
+    drawn = np.floor(np.exp(generator.random(len(available)) * np.log(max_support + 1))).astype(np.int64)
+    return np.clip(np.minimum(drawn, available - 1), 1, max_support)
+
+
+def task_batches(
+    log: PreparedLog,
+    starts: Windows,
+    batch_size: int,
+    max_support: int,
+    query_size: int,
+    generator: np.random.Generator,
+) -> Iterator[TaskBatch]:
+    """Yield every start once, in random order, each with a fresh number of shots and a fresh sample of its query."""
+    order = generator.permutation(len(starts))
+    for first in range(0, len(order), batch_size):
+        tasks = starts.take(order[first : first + batch_size])
+        shots = draw_shots(tasks.end - tasks.start, max_support, generator)
+        support = read_windows(log, Windows(tasks.start, tasks.start + shots, tasks.history), generator)
+        after = tasks.start + shots
+        offset = np.floor(generator.random((len(tasks), query_size)) * (tasks.end - after)[:, None]).astype(np.int64)
+        event = after[:, None] + offset
+        item = np.asarray(log.item[event]).astype(np.int64)
+        known = (item[:, :, None] == support.item.numpy()[:, None, :]).any(axis=2)
+        earlier = np.tril(item[:, :, None] == item[:, None, :], k=-1).any(axis=2)  # drawn twice
+        wanted = (np.asarray(log.reward[event]) > 0) & ~known & ~earlier
+        yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(np.where(wanted, item, -1)))
