@@ -3,13 +3,21 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from recsys.recommender import LoggedEvent, Recommendation, Recommender
+from recsys.recommender import LoggedEvent, Recommendation, Recommender, ServedBy
 from recsys.types import ExternalId
 
 log = logging.getLogger(__name__)
+
+LADDER: Final[tuple[ServedBy, ...]] = ("adapted", "unadapted", "popular")
+_BREAKDOWNS = (
+    ArithmeticError,
+    RuntimeError,
+    np.linalg.LinAlgError,
+)  # torch raises RuntimeError, or a kind of it
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,12 @@ class Ask:
     attributes: dict[str, str]
     exclude: Sequence[ExternalId]
     exclude_seen: bool
-    adapt: bool = True
+    rung: ServedBy = "adapted"  # which step of the ladder answers
 
 
 @dataclass(frozen=True)
 class Served:
-    """A list, the ask it finally answers and why that is not the ask as it came."""
+    """A list, the ask with the rung that gave it, and why a higher rung did not."""
 
     recommendation: Recommendation
     ask: Ask
@@ -53,38 +61,41 @@ class Engine:
 
 
 def rank(recommender: Recommender, ask: Ask) -> Recommendation:
-    """Return the list that a recommender gives to an ask; a pure function of both."""
+    """Return the list that a recommender gives to an ask on its rung; a pure function of both."""
     index_of = recommender.catalogue.index_of
-    known_types = frozenset(recommender.event_types)  # the store may hold events of an older bundle's types
-    history = recommender.history(
-        [event for event in ask.events if event.event_type in known_types], ask.attributes or None
-    )
+    exclude = {index_of[item_id] for item_id in ask.exclude if item_id in index_of}
+    if ask.rung == "popular":
+        seen = {index_of[event.item_id] for event in ask.events if event.item_id in index_of}
+        return recommender.popular(
+            ask.n, seed=ask.seed, exclude=exclude | seen if ask.exclude_seen else exclude
+        )
     return recommender.recommend(
-        history,
+        recommender.history(ask.events, ask.attributes or None),
         ask.n,
         seed=ask.seed,
-        exclude=[index_of[item_id] for item_id in ask.exclude if item_id in index_of],
+        exclude=exclude,
         exclude_seen=ask.exclude_seen,
-        adapt=ask.adapt,
+        adapt=ask.rung == "adapted",
     )
 
 
 def answer(recommender: Recommender, ask: Ask) -> Served:
-    """Return the adapted list or, if adaptation breaks down on this user's events, the unadapted one."""
-    try:
-        recommendation = rank(recommender, ask)
-        if _sound(recommendation):
-            return Served(recommendation, ask, None)
-        reason = "unsound_scores"
-    except (
-        ArithmeticError,
-        RuntimeError,
-        np.linalg.LinAlgError,
-    ):  # torch raises RuntimeError, or a kind of it
-        log.exception("adaptation failed; answering unadapted")
-        reason = "adaptation_failed"
-    unadapted = replace(ask, adapt=False)
-    return Served(rank(recommender, unadapted), unadapted, reason)
+    """Return the list of the highest rung that holds: adapted, unadapted, popular."""
+    fallback: str | None = None
+    for rung in LADDER:
+        tried = replace(ask, rung=rung)
+        try:
+            recommendation = rank(recommender, tried)
+        except _BREAKDOWNS:
+            if rung == LADDER[-1]:
+                raise
+            log.exception("the %s rung failed; answering from the next", rung)
+            fallback = fallback or f"{rung}_failed"
+            continue
+        if rung == LADDER[-1] or _sound(recommendation):
+            break
+        fallback = fallback or f"{rung}_unsound"
+    return Served(recommendation, tried, fallback)
 
 
 def _sound(recommendation: Recommendation) -> bool:

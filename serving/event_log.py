@@ -59,7 +59,7 @@ def to_row(line: Impression) -> tuple[object, ...]:
     request = orjson.dumps(
         {
             "n": ask.n,
-            "adapt": ask.adapt,
+            "rung": ask.rung,
             "exclude_seen": ask.exclude_seen,
             "exclude": list(ask.exclude),
             "attributes": ask.attributes,
@@ -108,7 +108,7 @@ def from_row(row: Sequence[Any]) -> Impression:
         attributes=request["attributes"],
         exclude=tuple(request["exclude"]),
         exclude_seen=request["exclude_seen"],
-        adapt=request["adapt"],
+        rung=request["rung"],
     )
     return Impression(
         recommendation_id=recommendation_id,

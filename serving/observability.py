@@ -41,7 +41,7 @@ class Metrics:
         )
         self.fallbacks = Counter(
             "recsys_fallbacks_total",
-            "Lists not adapted because adaptation failed",
+            "Lists from a lower rung, by what failed first",
             ["reason"],
             registry=self.registry,
         )

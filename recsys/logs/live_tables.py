@@ -34,7 +34,7 @@ IMPRESSION_COLUMNS: Final = (
     "seed",
     "support_events",
     "slate",  # JSON [[item_id, score, propensity], …] by position
-    "request",  # deflated JSON: n, adapt, exclude_seen, exclude, attributes, events read, candidates
+    "request",  # deflated JSON: n, rung, exclude_seen, exclude, attributes, events read, candidates
 )
 
 _SQL_TYPE: Final = {

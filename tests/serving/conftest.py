@@ -5,13 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.serving.app_client import AppClient
-from tests.factories import write_tiny_bundle
-from tests.serving.server import Server, running_server
 
 from recsys.recommender import Recommender, load_recommender
 from serving.app import create_app
 from serving.settings import Settings
+from tests.factories import write_tiny_bundle
+from tests.serving.app_client import AppClient
+from tests.serving.server import Server, running_server
 
 
 @pytest.fixture(scope="session")

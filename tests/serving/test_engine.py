@@ -11,11 +11,12 @@ from serving.engine import Ask, Engine, answer, rank
 
 
 class Wrapped:
-    """A recommender whose adapted answers are spoilt."""
+    """A recommender whose answers, or adapted answers only, are spoilt."""
 
-    def __init__(self, recommender, spoil, version="spoilt"):
+    def __init__(self, recommender, spoil, version="spoilt", adapted_only=True):
         self._recommender = recommender
         self._spoil = spoil
+        self._adapted_only = adapted_only
         self.catalogue = recommender.catalogue
         self.event_types = recommender.event_types
         self.version = version
@@ -25,7 +26,10 @@ class Wrapped:
 
     def recommend(self, history, n, **options):
         recommendation = self._recommender.recommend(history, n, **options)
-        return self._spoil(recommendation) if options["adapt"] else recommendation
+        return self._spoil(recommendation) if options["adapt"] or not self._adapted_only else recommendation
+
+    def popular(self, n, **options):
+        return self._recommender.popular(n, **options)
 
 
 def ask(recommender, events=3) -> Ask:
@@ -39,9 +43,9 @@ def _breaks_down(_):
 
 
 SPOILT = [
-    (_breaks_down, "adaptation_failed"),
-    (lambda r: replace(r, scores=np.full_like(r.scores, np.nan)), "unsound_scores"),
-    (lambda r: replace(r, propensities=np.zeros_like(r.propensities)), "unsound_scores"),
+    (_breaks_down, "adapted_failed"),
+    (lambda r: replace(r, scores=np.full_like(r.scores, np.nan)), "adapted_unsound"),
+    (lambda r: replace(r, propensities=np.zeros_like(r.propensities)), "adapted_unsound"),
 ]
 
 
@@ -49,10 +53,22 @@ SPOILT = [
 def test_where_adaptation_fails_the_unadapted_list_is_served_and_says_why(recommender, spoil, reason):
     spoilt = Wrapped(recommender, spoil)
     served = answer(spoilt, ask(recommender))
-    unadapted = replace(ask(recommender), adapt=False)
+    unadapted = replace(ask(recommender), rung="unadapted")
     assert served.fallback == reason
     assert served.ask == unadapted  # so that the line replays what was served
     np.testing.assert_array_equal(served.recommendation.items, rank(recommender, unadapted).items)
+
+
+@pytest.mark.parametrize(("spoil", "reason"), SPOILT)
+def test_where_the_network_fails_altogether_popular_unseen_items_are_served(recommender, spoil, reason):
+    spoilt = Wrapped(recommender, spoil, adapted_only=False)
+    asked = ask(recommender)
+    served = answer(spoilt, asked)
+    assert (served.recommendation.served_by, served.fallback) == ("popular", reason)
+    shown = recommender.catalogue.ids(served.recommendation.items)
+    assert len(shown) == 5
+    assert not set(shown) & {event.item_id for event in asked.events}
+    np.testing.assert_array_equal(rank(recommender, served.ask).items, served.recommendation.items)
 
 
 def test_a_sound_answer_is_served_as_it_is(recommender):
@@ -89,7 +105,7 @@ def test_a_swap_under_load_never_mixes_versions(recommender):
     done = threading.Event()
 
     def swap():
-        while not done.is_set():
+        while not done.wait(0.0001):
             for each in marked.values():
                 engine.activate(each)
 
@@ -110,4 +126,4 @@ def test_the_endpoint_counts_fallbacks_and_activations(client, recommender, clic
     body = client.post("/v1/recommend", json={"user": "a"}).json()
     assert (body["model"], len(body["items"])) == ("spoilt", 10)
     metrics = client.get("/metrics").text
-    assert 'recsys_fallbacks_total{reason="adaptation_failed"} 1.0' in metrics
+    assert 'recsys_fallbacks_total{reason="adapted_failed"} 1.0' in metrics

@@ -1,11 +1,11 @@
 """What a caller of /v1/recommend may rely on."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recsys.recommender import LoggedEvent
 from serving.engine import Ask, rank
 
 
@@ -109,26 +109,23 @@ def test_a_bad_link_is_refused_in_the_same_shape(client, query):
 
 
 def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client, recommender, click):
-    """Enumerate: the whole catalogue's scores give the probability of each item after those above it."""
+    """Enumerate: the candidates' scores give the probability of each item after those above it."""
     events = [click("a", item, timestamp=1_000.0 + item, session="s") for item in range(4)]
     client.post("/v1/events", json=events)
     body = client.post("/v1/recommend", json={"user": "a", "n": 8}).json()
+    line = client.run(client.service.store.impression(body["recommendation_id"]))
     temperature = float(re.fullmatch(r"plackett_luce\(temperature=(.+)\)", body["policy"]).group(1))
-    support = [LoggedEvent(e["item_id"], e["event_type"], None, e["timestamp"], "s") for e in events]
-    everything = recommender.recommend(
-        recommender.history(support), len(recommender.catalogue), seed=0, exclude_seen=True, greedy=True
-    )
+    everything = rank(recommender, replace(line.ask, n=len(recommender.catalogue)))
     score = dict(
         zip(recommender.catalogue.ids(everything.items), everything.scores.astype(float), strict=True)
     )
-    left = dict(score)
+    left = {item_id: score[item_id] / temperature for item_id in line.candidates}
     for item in body["items"]:
-        assert item["score"] == pytest.approx(score[item["item_id"]], abs=1e-4)
-        logits = np.array(list(left.values())) / temperature
-        mine = left.pop(item["item_id"]) / temperature
-        expected = np.exp(mine - logits.max()) / np.exp(logits - logits.max()).sum()
+        assert item["score"] == pytest.approx(score[item["item_id"]], abs=1e-5)
+        logits = np.array(list(left.values()))
+        expected = np.exp(left.pop(item["item_id"]) - logits.max()) / np.exp(logits - logits.max()).sum()
         assert 0 < item["propensity"] <= 1
-        assert item["propensity"] == pytest.approx(expected, rel=2e-3)
+        assert item["propensity"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_lists_are_drawn_as_often_as_their_propensities_say(recommender):

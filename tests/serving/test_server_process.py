@@ -9,9 +9,9 @@ from contextlib import closing
 import httpx
 import pytest
 from pydantic import ValidationError
-from tests.serving.server import running_server, start_server
 
 from serving.settings import Settings
+from tests.serving.server import running_server, start_server
 
 
 def test_a_real_process_serves_and_learns(server, click):

@@ -27,7 +27,7 @@ def row(event_id: str, user: str = "u", at: int = 0, item: str = "i", **fields: 
 
 def line(recommendation_id: str, user: str = "u") -> Impression:
     event = LoggedEvent("i1", "click", 0.1 + 0.2, 1234567.890123, None)
-    ask = Ask(user, "s", 2, 2**53 - 1, (event,), {"country": "UK"}, ("i9",), True, adapt=False)
+    ask = Ask(user, "s", 2, 2**53 - 1, (event,), {"country": "UK"}, ("i9",), True, rung="unadapted")
     return Impression(
         recommendation_id,
         5,
