@@ -1,5 +1,6 @@
 """Tables on disk (Parquet, CSV, JSON Lines) streamed in batches of source columns with their row numbers."""
 
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -187,7 +188,9 @@ def _csv_header(path: Path, style: CsvStyle) -> list[str]:
     text = line.decode("latin-1" if style.encoding == "latin-1" else "utf-8-sig", errors="replace").rstrip(
         "\r"
     )
-    return [name.strip('"') for name in text.split(style.delimiter)]
+    if not style.quoted:
+        return text.split(style.delimiter)
+    return next(csv.reader([text], delimiter=style.delimiter), [])
 
 
 def _stream_json(path: Path, batch_rows: int) -> Iterator[SourceBatch]:

@@ -66,10 +66,7 @@ def _text_vectors(items: pa.Table, width: int, seed: int) -> np.ndarray:
     if rank < 1:
         return vectors
     svd = TruncatedSVD(rank, algorithm="randomized", random_state=derive_seed(seed, "content") % 2**32)
-    reduced = svd.fit_transform(terms)
-    # the sign of a singular vector is free: its largest loading is made positive
-    strongest = np.argmax(np.abs(svd.components_), axis=1)
-    reduced *= np.sign(svd.components_[np.arange(rank), strongest])
+    reduced = svd.fit_transform(terms)  # signs are fixed there: each component's largest loading is positive
     lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
     vectors[:, :rank] = np.divide(reduced, lengths, out=np.zeros_like(reduced), where=lengths > 1e-9)
     return vectors

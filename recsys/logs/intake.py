@@ -65,6 +65,7 @@ def take_in(
             quarantine.refuse(refusal.row, refusal.reason, refusal.text)
         sound, hashes = _sound(batch, adapter, items, event_types, quarantine)
         by_id.add(sound, hashes)
+        quarantine.check_early(read, config.max_bad_share)
         if progress:
             progress("reading", read, max(expected, read))
     quarantine.check(read, config.max_bad_share)

@@ -17,6 +17,8 @@ _REMEDIES: Final = {
     "unknown item": "add the items to the item table or leave the table out",
     "duplicate event id": "give each event its own id",
 }
+_MANY: Final = 100_000  # rows
+_MOSTLY: Final = 0.5
 
 
 class Quarantine:
@@ -54,11 +56,18 @@ class Quarantine:
 
     def check(self, read: int, max_bad_share: float) -> None:
         """Raise UserError if more than the tolerated share of the rows read was refused."""
-        if read == 0 or self.total <= max_bad_share * read:
-            return
+        if read and self.total > max_bad_share * read:
+            raise self._error(read, max_bad_share)
+
+    def check_early(self, read: int, max_bad_share: float) -> None:
+        """Raise UserError if the rows read so far are many and mostly refused: the rest will be no better."""
+        if self.total > _MANY and self.total > max(max_bad_share, _MOSTLY) * read:
+            raise self._error(read, max_bad_share)
+
+    def _error(self, read: int, max_bad_share: float) -> UserError:
         reason, rows = max(self.counts.items(), key=lambda pair: pair[1])
         remedy = _REMEDIES.get(reason, "mend the log")
-        raise UserError(
+        return UserError(
             f"{self.total:,} of {read:,} rows ({self.total / read:.1%}) were refused, above max_bad_share "
             f"{max_bad_share:g}; most often: {reason} ({rows:,}); see {self.path}, then {remedy} "
             "or raise max_bad_share"

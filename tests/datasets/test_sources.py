@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.datasets.sources import CsvStyle, read_all, stream
+from recsys.datasets.sources import CsvStyle, column_names, read_all, stream
 from recsys.errors import UserError
 
 
@@ -86,3 +86,10 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(tmp_path, name, conte
         list(stream(path, 10))
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_a_header_may_be_quoted_and_begin_with_a_mark(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b'\xef\xbb\xbf"a,b",c\r\n1,2\r\n')
+    assert column_names(path) == ["a,b", "c"]
+    assert read_all(path).to_pylist() == [{"a,b": "1", "c": "2"}]

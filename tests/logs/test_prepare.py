@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -134,6 +135,46 @@ def test_ties_follow_the_seed_and_not_the_file(write_log, tmp_path):
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
     assert orders[0] != [event[0] for event in events]
+
+
+def test_sessions_of_one_instant_stay_together(write_log, tmp_path):
+    events = [(f"e{n}", "u", f"s{n % 2}", "x", "click", 100, None) for n in range(20)]
+    info = prepare(config(write_log(events), kind="users"), 7, tmp_path / "out")
+    sessions = pq.read_table(tmp_path / "out" / "events")["session_id"].to_pylist()
+    assert sessions in (["s0"] * 10 + ["s1"] * 10, ["s1"] * 10 + ["s0"] * 10)
+    assert info.sessions == 2
+
+
+def test_an_event_at_the_cut_is_not_trained_on(write_log, tmp_path):
+    events = [("a", "u", "s", "x", "click", 1, None), ("b", "u", "s", "x", "click", 24 * HOUR, None)]
+    prepare(config(write_log(events), validation_share=0.0), 7, tmp_path / "out")
+    assert open_prepared(tmp_path / "out").history_train_end.tolist() == [1]
+
+
+def test_a_user_and_an_anonymous_session_of_one_name_stay_apart(write_log, tmp_path):
+    events = [("a", "same", "s", "x", "click", 1, None), ("b", None, "same", "x", "click", 2, None)]
+    info = prepare(config(write_log(events), kind="users"), 7, tmp_path / "out")
+    assert (info.histories, info.users) == (2, 1)
+
+
+def test_users_of_the_user_table_keep_their_attributes_and_those_without_events_come_last(
+    write_log, tmp_path
+):
+    log = write_log(EVENTS)
+    countries = {"aaa": "PL", "ann": "FR", "bob": "DE", "zoe": "PL"} | {f"x{n}": "FR" for n in range(5)}
+    table = pa.table({"user_id": list(countries), "country": list(countries.values())})
+    pq.write_table(table, log.path / "users.parquet")
+    prepare(config(log), 7, tmp_path / "out")
+    prepared = open_prepared(tmp_path / "out")
+    users = pq.read_table(tmp_path / "out" / "users.parquet").to_pylist()
+    assert {user["user_id"] for user in users[:3]} == {"ann", "bob", "cat"}
+    assert {user["user_id"]: user["country"] for user in users} == countries | {"cat": None}
+    codes = {
+        user["user_id"]: int(code) for user, code in zip(users, prepared.user_attributes[:, 0], strict=True)
+    }
+    assert prepared.info.user_attribute_values == (("FR", "other"),)
+    assert (codes["ann"], codes["bob"], codes["cat"]) == (1, 2, 0)
+    assert set(by_user(prepared)) == {"ann", "bob", "cat", "n1", "n2"}
 
 
 def test_refused_rows_stand_in_the_quarantine_with_number_and_reason(write_log, tmp_path):

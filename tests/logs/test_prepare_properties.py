@@ -61,6 +61,26 @@ def test_the_order_of_the_rows_changes_nothing(events, random):
         assert contents(written(events, Path(folder))) == contents(written(shuffled, Path(folder)))
 
 
+# sound rows that often share their id and then say different things
+rivals = st.tuples(
+    st.sampled_from(["e1", "e2", "e3"]),
+    st.sampled_from([None, "a", "b"]),
+    st.sampled_from(["s", "t"]),
+    st.sampled_from(["x", "y"]),
+    st.sampled_from(["click", "purchase"]),
+    st.integers(0, 1),
+    st.sampled_from([None, 1.0, 2.0]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(rivals, min_size=2, max_size=8), st.randoms())
+def test_which_of_two_duplicates_stays_does_not_depend_on_their_order(events, random):
+    shuffled = random.sample(events, len(events))
+    with tempfile.TemporaryDirectory() as folder:
+        assert contents(written(events, Path(folder))) == contents(written(shuffled, Path(folder)))
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(rows, max_size=40), st.integers(1, 50), st.integers(1, 50))
 def test_the_sizes_of_batches_and_buckets_change_nothing(events, batch_rows, rows_per_bucket):
