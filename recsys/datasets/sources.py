@@ -185,9 +185,8 @@ def _stream_csv(path: Path, batch_rows: int, style: CsvStyle) -> Iterator[Source
 def _csv_header(path: Path, style: CsvStyle) -> list[str]:
     with pa.input_stream(str(path), compression="detect") as file:
         line = file.read(1 << 16).split(b"\n", 1)[0]
-    text = line.decode("latin-1" if style.encoding == "latin-1" else "utf-8-sig", errors="replace").rstrip(
-        "\r"
-    )
+    encoding = "latin-1" if style.encoding == "latin-1" else "utf-8-sig"
+    text: str = line.decode(encoding, errors="replace").rstrip("\r")
     if not style.quoted:
         return text.split(style.delimiter)
     return next(csv.reader([text], delimiter=style.delimiter), [])
