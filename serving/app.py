@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from recsys.artifacts.registry import Registry
 from recsys.recommender import Recommender, load_recommender
 from serving.dependencies import Service
-from serving.engine import Engine
+from serving.engine import Engine, warm_up
 from serving.history_import import import_history
 from serving.observability import Metrics
 from serving.problems import install_handlers
@@ -52,6 +52,7 @@ def _lifespan(
         recommender = load(
             settings.bundle or Registry(settings.registry).resolve(settings.name, settings.alias)
         )
+        warm_up(recommender)
         store = open_sqlite_store(
             settings.store,
             max_pending=settings.max_pending_writes,

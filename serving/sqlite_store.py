@@ -3,7 +3,9 @@
 SQLite in WAL mode: readers never wait for writers, and several processes may share one file. Accepted
 events commit with synchronous=FULL, so that a 202 survives power loss; group commit shares the fsync.
 Impressions commit with synchronous=NORMAL: they are with the operating system before the answer leaves, so a
-killed process loses none, and a power cut at most the newest ones, which nobody was promised.
+killed process loses none, and a power cut at most the newest ones, which nobody was promised. As they need no
+fsync the event loop writes them itself, unless somebody else is writing: waking a thread takes longer than
+the write.
 """
 
 import contextlib
@@ -11,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recsys import columns as c
 from recsys.errors import UserError
@@ -32,6 +34,9 @@ from serving.writer import GroupCommitWriter
 
 CHECKPOINT_PAGES = (
     8_000  # of the write-ahead log (32 MB): copied back in few long strokes, so few commits wait
+)
+BY_THE_WRITER = (
+    64  # every so many impressions one takes the writer's way, whose commits also copy the log back
 )
 SETUP_PATIENCE_S = 120  # another process may be creating the tables or importing a history
 
@@ -56,17 +61,23 @@ _SELECT_IMPRESSION = (
 )
 
 
+class Connections(NamedTuple):
+    """The connections of one process to its store."""
+
+    reader: sqlite3.Connection
+    writer: sqlite3.Connection  # of the writer thread; waits for locks and for the disk
+    prompt: sqlite3.Connection  # of the event loop; writes at once or not at all
+
+
 class SqliteStore:
     """The embedded store; make one with open_sqlite_store."""
 
-    def __init__(
-        self, reader: sqlite3.Connection, writer: sqlite3.Connection, max_pending: int, synced: bool
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._commits = GroupCommitWriter(writer, max_pending)
+    def __init__(self, connections: Connections, max_pending: int, synced: bool) -> None:
+        self._connections = connections
+        self._commits = GroupCommitWriter(connections.writer, max_pending)
         self._synced = synced
         self._last_received = 0
+        self._recorded = 0
 
     @property
     def pending(self) -> int:
@@ -97,12 +108,14 @@ class SqliteStore:
         return [EventRow(*row) for row in self._read(_SELECT_EVENTS, (user, limit))]
 
     async def record(self, line: Impression) -> None:
-        """Encode and insert a line on the writer thread."""
+        """Insert a line at once or, while somebody else writes, through the writer thread."""
+        values = to_row(line)
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(_INSERT_IMPRESSION, to_row(line))
+            connection.execute(_INSERT_IMPRESSION, values)
 
-        await self._commits.submit(insert, synced=False)
+        if not self._inserted_at_once(values):
+            await self._commits.submit(insert, synced=False)
 
     async def impression(self, recommendation_id: str) -> Impression | None:
         """Read one line by its key."""
@@ -132,12 +145,25 @@ class SqliteStore:
     async def close(self) -> None:
         """Drain the writer, then close both connections."""
         await self._commits.close()
-        self._reader.close()
-        self._writer.close()
+        for connection in self._connections:
+            connection.close()
+
+    def _inserted_at_once(self, values: tuple[object, ...]) -> bool:
+        self._recorded += 1
+        if self._recorded % BY_THE_WRITER == 0:
+            return False
+        try:
+            self._connections.prompt.execute(_INSERT_IMPRESSION, values)
+        except (
+            sqlite3.OperationalError,
+            sqlite3.ProgrammingError,
+        ):  # locked or closed; the writer knows which
+            return False
+        return True
 
     def _read(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
-            return self._reader.execute(statement, values).fetchall()
+            return self._connections.reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be read ({error})") from error
 
@@ -151,17 +177,19 @@ def open_sqlite_store(path: Path, *, max_pending: int, busy_timeout_s: float, sy
     """Open a store, made if it is missing; raises UserError if the file is not a store of this version."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = connect(path)
-        reader = connect(path)
+        connections = Connections(*(connect(path) for _ in Connections._fields))
     except (OSError, sqlite3.Error) as error:
         raise UserError(
             f"no store at {path}: {error}; set RECSYS_STORE to a file that can be written"
         ) from None
-    for connection in (reader, writer):
+    for connection in connections:
         connection.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
-    reader.execute("PRAGMA query_only = ON")
-    writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    store = SqliteStore(reader, writer, max_pending, synced)
+    connections.reader.execute("PRAGMA query_only = ON")
+    connections.prompt.execute("PRAGMA busy_timeout = 0")
+    connections.prompt.execute("PRAGMA synchronous = NORMAL")
+    connections.prompt.execute("PRAGMA wal_autocheckpoint = 0")
+    connections.writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    store = SqliteStore(connections, max_pending, synced)
     store.start()
     return store
 

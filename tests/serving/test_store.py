@@ -258,6 +258,37 @@ def test_a_store_locked_for_too_long_answers_unavailable_and_recovers(tmp_path, 
     blocker.close()
 
 
+def test_an_impression_waits_for_another_writer_without_holding_up_the_loop(tmp_path, run):
+    store = open_embedded(tmp_path / "store.sqlite")
+    blocker = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    async def record_while_locked() -> int:
+        recorded = asyncio.ensure_future(store.record(line("r1")))
+        turns = 0
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            turns += not recorded.done()
+        blocker.execute("ROLLBACK")
+        await recorded
+        return turns
+
+    assert run(record_while_locked()) == 20
+    assert run(store.impression("r1")) == line("r1")
+    run(store.close())
+    blocker.close()
+
+
+def test_the_write_ahead_log_of_impressions_alone_is_copied_back(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("serving.sqlite_store.CHECKPOINT_PAGES", 50)
+    store = open_embedded(tmp_path / "store.sqlite")
+    for number in range(1_000):
+        run(store.record(line(f"r{number}")))
+    assert (tmp_path / "store.sqlite-wal").stat().st_size < 1_000 * 4_096
+    assert all(run(store.impression(f"r{number}")) is not None for number in range(1_000))
+    run(store.close())
+
+
 def test_a_store_of_another_version_or_no_store_at_all_is_refused_in_one_line(tmp_path):
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as connection:
