@@ -1,5 +1,6 @@
 """A tiny bundle, an app in this process, and a real server process, for the endpoint's tests."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -57,3 +58,10 @@ def click(recommender: Recommender) -> Callable[..., dict[str, object]]:
         return {"user": user, "item_id": catalogue.item_ids[item], "event_type": kind, **fields}
 
     return make
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., object]]:
+    """Run coroutines on one event loop."""
+    with asyncio.Runner() as runner:
+        yield runner.run
