@@ -1,16 +1,63 @@
 """Index: the student's item vectors in a candidate index, packed into the bundle that is served."""
 
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from pipelines.publish import BUNDLE
 from pipelines.steps import Step, StepContext, Summary
+from recsys.adaptation import AdaptationPrior
+from recsys.artifacts.bundle import BundleInfo, read_catalogue, save_bundle
+from recsys.candidates.index import build_index, recall
+from recsys.learning.checkpoint import load_student, load_table
+from recsys.logs.prepared import open_prepared
+from recsys.randomness import numpy_generator
+
+RECALL_QUERIES = 200
 
 
 def run(context: StepContext) -> Summary:
-    """To be written."""
-    raise NotImplementedError
+    """Build the index, measure its recall against exact search on the bundle's own vectors, write the bundle."""
+    config = context.config
+    prepared = context.inputs["prepare"]
+    log = open_prepared(prepared)
+    student = load_student(context.inputs["distill"])
+    table = load_table(context.inputs["distill"] / "table.safetensors")
+    prior = AdaptationPrior(table.features.shape[1], len(log.info.event_types))
+    prior.load_state_dict(load_file(str(context.inputs["distill"] / "prior.safetensors")))
+    vectors = table.index_vectors().numpy()
+    index = build_index(vectors, config.index)
+    # items themselves as queries: the part of the space that users' queries come from
+    chosen = numpy_generator(context.seed, "recall").integers(len(vectors), size=RECALL_QUERIES)
+    found = recall(index, vectors, vectors[chosen], config.index.candidates)
+    with np.load(context.inputs["pretrain"] / "statistics.npz") as statistics:
+        popularity = torch.from_numpy(statistics["popularity"])
+    info = BundleInfo(
+        shape=student.shape,
+        state=config.state,
+        discount=config.pretrain.discount,
+        event_types=log.info.event_types,
+        attributes=log.info.user_attributes,
+        attribute_values=log.info.user_attribute_values,
+        reward=config.prepare.reward,
+        index=config.index,
+        exploration=config.exploration,
+    )
+    catalogue = read_catalogue(prepared / "items.parquet")
+    save_bundle(context.out / BUNDLE, info, student, prior, table, popularity, catalogue, index)
+    context.log(f"{len(index)} items, {index.features} features, recall@{config.index.candidates} {found:.4f}")
+    return {"items": len(index), "features": index.features, "recall": round(found, 4)}
 
 
 STEP = Step(
     name="index",
     run=run,
-    inputs=("prepare", "distill"),
-    settings=lambda config: {"state": config.state, "index": config.index, "exploration": config.exploration},
+    inputs=("prepare", "pretrain", "distill"),
+    settings=lambda config: {
+        "state": config.state,
+        "discount": config.pretrain.discount,
+        "index": config.index,
+        "exploration": config.exploration,
+        "reward": config.prepare.reward,
+    },
 )

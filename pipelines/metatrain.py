@@ -51,12 +51,13 @@ def run(context: StepContext) -> Summary:
     )
     chance = numpy_generator(context.seed, "metatrain-tasks")
     torch.manual_seed(derive_seed(context.seed, "metatrain"))
-    scalars = [head.log_precision, head.prior.log_noise, head.prior.gain, head.prior.mix_logit, learner.log_scale]
+    prior = head.prior
+    scalars = [head.log_precision, prior.log_noise, prior.gain, prior.mix_logit, prior.growth]
     rate = settings.learning_rate
     optimizer = grouped_optimizer(
         [
             (scalars, rate * settings.scalar_rate, 0.0),
-            ([head.prior.mean, head.correction.weight], rate, settings.weight_decay),
+            ([prior.mean, head.correction.weight], rate * settings.map_rate, settings.weight_decay),
             (list(network.parameters()) if settings.network_rate else [], rate * settings.network_rate, 0.0),
         ]
     )
@@ -85,7 +86,7 @@ def run(context: StepContext) -> Summary:
         network.train()
         head.train()
         new_batches = task_batches(
-            log, starts, settings.batch_size, settings.max_support, settings.query_size, chance
+            log, starts, settings.batch_size, settings.max_support, settings.max_query, chance
         )
         # zip ends with the shorter side: an epoch is one pass over the new tasks
         for tasks, old_rows in zip(new_batches, cycle(old_batches), strict=False):
@@ -143,5 +144,12 @@ STEP = Step(
     name="metatrain",
     run=run,
     inputs=("prepare", "pretrain"),
-    settings=lambda config: {"metatrain": config.metatrain},
+    settings=lambda config: {
+        "state": config.state,
+        "metatrain": config.metatrain,
+        "new_task_share": config.pretrain.new_task_share,
+        "temperature": config.pretrain.temperature,
+        "discount": config.pretrain.discount,
+        "validation": config.evaluate.validation_settings(),
+    },
 )

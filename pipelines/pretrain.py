@@ -133,6 +133,6 @@ STEP = Step(
         "model": config.model,
         "factors": config.factors,
         "pretrain": config.pretrain,
-        "validation": {"shots": config.evaluate.shots, "cutoff": config.evaluate.cutoff},
+        "validation": config.evaluate.validation_settings(),
     },
 )

@@ -54,11 +54,13 @@ class AdaptationPrior(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros(()))
         self.gain = nn.Parameter(torch.ones(event_types))
         self.mix_logit = nn.Parameter(torch.tensor(-2.0))
+        self.growth = nn.Parameter(torch.zeros(()))
 
     def evidence(self, support: SupportSet) -> torch.Tensor:
         """Return r_t of each support event, zero on padding; (batch, support)."""
         explained = support.mean_q + torch.sigmoid(self.mix_logit) * (support.q - support.mean_q)
-        return self.gain[support.event_type] * (support.target - explained) * support.present
+        trust = support.present.sum(dim=1, keepdim=True).clamp(min=1).float() ** self.growth
+        return trust * self.gain[support.event_type] * (support.target - explained) * support.present
 
     def adapt(self, features: torch.Tensor, support: SupportSet) -> FastWeights:
         """Return the posterior mean given the whitened features of the support's items, (batch, support, feature)."""

@@ -131,14 +131,16 @@ class MetatrainConfig(Frozen):
     weight_decay: float = Field(default=1e-4, ge=0)
     max_support: Positive = 20
     min_task_events: Positive = 6
-    initial_gain: float = 4.0
-    initial_noise: PositiveFloat = 2.0
-    query_size: Positive = 20
-    negatives: Positive = 512
+    initial_gain: float = 1.0
+    initial_noise: PositiveFloat = 1.0
+    temperature: PositiveFloat = 0.06  # of Q_u in the policy whose next draw is judged
+    max_query: Positive = 500  # events after the support that its query is read from
+    negatives: Positive = 2048
     old_task_weight: float = Field(default=1.0, ge=0)
     old_states: Positive = 512  # replayed per step
-    network_rate: float = Field(default=0.1, ge=0)  # learning rate of the teacher's network over the head's
-    scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains over the head's
+    network_rate: float = Field(default=0.1, ge=0)  # learning rate of the teacher's network over learning_rate
+    scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains, likewise
+    map_rate: float = Field(default=0.1, ge=0)  # of the prior mean and the correction of features, likewise
     patience: Positive = 3
 
 
@@ -146,6 +148,7 @@ class DistillConfig(Frozen):
     """A small student that ranks and adapts as the teacher does."""
 
     hidden: Positive = 32
+    dropout: Share = 0.0
     epochs: Positive = 6
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 2e-3
@@ -155,6 +158,7 @@ class DistillConfig(Frozen):
     advantage_weight: float = Field(default=1.0, ge=0)
     next_item_weight: float = Field(default=0.2, ge=0)
     adapted_weight: float = Field(default=1.0, ge=0)
+    prior_rate: float = Field(default=0.1, ge=0)  # learning rate of the student's adaptation prior over its network's
     patience: Positive = 3
 
 
@@ -184,6 +188,10 @@ class EvaluateConfig(Frozen):
     max_users: Positive = 2_000
     bootstrap: Positive = 2_000
     confidence: Share = 0.95
+
+    def validation_settings(self) -> dict[str, object]:
+        """Return what steps that only look at validation users depend on."""
+        return {"shots": self.shots, "cutoff": self.cutoff, "max_users": self.max_users}
 
 
 class PublishConfig(Frozen):

@@ -7,6 +7,7 @@ different questions: completing the basket that event K belongs to, and the next
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -51,8 +52,12 @@ def history_of(log: PreparedLog, index: int, events: int | None = None) -> Histo
 
 
 def cold_cases(log: PreparedLog, role: Role, shots: int, max_users: int, generator: np.random.Generator) -> ColdCases:
-    """Return the cases of one role; a random `max_users` of them if there are more."""
+    """Return the cases of one role; a random `max_users` of them if there are more.
+
+    What validation users do after the test cut is left out: nothing of the test period may choose a model.
+    """
     candidates = log.with_role(role)
+    end = _last_second(log) if role == Role.COLD_VALIDATION else None
     candidates = candidates[np.diff(log.history_offsets)[candidates] > shots]
     kept: list[int] = []
     first: list[History] = []
@@ -63,6 +68,10 @@ def cold_cases(log: PreparedLog, role: Role, shots: int, max_users: int, generat
         if len(kept) == max_users:
             break
         history = history_of(log, index)
+        if end is not None:
+            history = history.first(int(np.searchsorted(history.timestamp, end)))
+        if len(history) <= shots:
+            continue
         support = history.item[:shots]
         later = np.arange(shots, len(history))
         wanted = later[(history.reward[later] > 0) & ~np.isin(history.item[later], support)]
@@ -82,3 +91,10 @@ def cold_cases(log: PreparedLog, role: Role, shots: int, max_users: int, generat
         QuerySets.of(completion),
         QuerySets.of(following),
     )
+
+
+def _last_second(log: PreparedLog) -> int | None:
+    """Return where the test period begins, in seconds, if the split is by time."""
+    if log.info.test_from is None:
+        return None
+    return int(datetime.fromisoformat(log.info.test_from).timestamp())

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from recsys.adaptation import AdaptationHead
+from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.student import StudentNetwork
 
@@ -43,3 +44,15 @@ def load_head(path: Path) -> AdaptationHead:
     head = AdaptationHead(items, features, weights["content"].shape[1], len(weights["prior.gain"]))
     head.load_state_dict(weights)
     return head
+
+
+def save_table(table: ItemTable, path: Path) -> None:
+    """Write an item table."""
+    columns = {"vectors": table.vectors, "bias": table.bias, "features": table.features}
+    save_file({name: column.contiguous() for name, column in columns.items()}, str(path))
+
+
+def load_table(path: Path) -> ItemTable:
+    """Read an item table."""
+    columns = load_file(str(path))
+    return ItemTable.of(columns["vectors"], columns["bias"], columns["features"])

@@ -1,15 +1,15 @@
 """The outer loop: learn a prior from which a few events are enough, and forget nothing about old users.
 
-L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is the
-cross-entropy of what they do after their support, under the Q adapted to that support. Old tasks are replayed in prior
-mode: L_old is the same cross-entropy without support plus the squared distance of Q on logged actions from the
-pretrained Q, which keeps its values.
+L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one
+minus the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do
+afterwards. Old tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus
+the squared distance of Q on logged actions from the pretrained Q, which keeps its values.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from recsys.adaptation import AdaptationHead, support_set
 from recsys.config import MetatrainConfig
@@ -50,9 +50,6 @@ class MetaLearner:
         self.config = config
         self.discount = discount
         self.generator = generator
-        # temperature of the new tasks' cross-entropy, log s_k = a + b log(1 + k): learnt, so that the loss judges the
-        # order that adaptation makes and not how sharp Q_u is; it is not served
-        self.log_scale = nn.Parameter(torch.zeros(2))
 
     def refresh_means(self) -> None:
         """Recompute the catalogue means that Q̄ needs; once an epoch, because it costs a pass over the catalogue."""
@@ -79,45 +76,21 @@ class MetaLearner:
 
         user = torch.arange(len(shots))
         advantage, value = states.advantage[user, shots], states.value[user, shots]
-        row, column = torch.nonzero(tasks.query_item >= 0, as_tuple=True)
-        chosen = tasks.query_item[row, column]
+        row, chosen = tasks.query_task, tasks.query_item
         negative = self.sampler.draw(self.config.negatives, self.generator)
         shifted = (fast[row] * self.head.item_features(chosen)).sum(-1)
         chosen_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         q_chosen = value[row] + (advantage[row] * chosen_side.vectors).sum(-1) + chosen_side.bias + shifted
         q_negative = q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
-        scale = torch.exp(self.log_scale[0] + self.log_scale[1] * torch.log1p(shots.float()))
-        scale = scale / self.network.temperature
-        # what a user has already is not recommended again, so it is no rival of the query either
-        owned = (negative[None, None, :] == batch.item[:, :, None]).any(dim=1)
-        rivals = (q_negative * scale[:, None]).masked_fill(owned, -torch.inf)
-        loss = self._expected_hit_loss(q_chosen * scale[row], chosen, row, rivals, negative)
+        scale = 1.0 / self.config.temperature
+        # what a user has already is not recommended again, so it is no rival of the query
+        no_rival = (negative[None, None, :] == batch.item[:, :, None]).any(dim=1)
+        no_rival |= pairs_contain(row, chosen, len(shots), negative)
+        rivals = (q_negative * scale - self.sampler.log_probability[negative]).masked_fill(
+            no_rival, -torch.inf
+        ) - math.log(len(negative))
+        loss = 1.0 - expected_hits(q_chosen * scale, row, rivals)
         return loss, float(shifted.detach().abs().mean())
-
-    def _expected_hit_loss(
-        self,
-        chosen_logit: torch.Tensor,  # (pair,)
-        chosen: torch.Tensor,  # (pair,)
-        row: torch.Tensor,  # (pair,) task of each query item
-        negative_logit: torch.Tensor,  # (task, negative)
-        negative: torch.Tensor,  # (negative,)
-    ) -> torch.Tensor:
-        """Return the mean over tasks of −log P(an item drawn from softmax(logits) is in the query).
-
-        Every query item need not be likely, only what is likely must be in the query: the top of the list counts.
-        """
-        tasks, width = len(negative_logit), len(self.sampler.log_probability)
-        hit = chosen_logit.new_full((tasks, width), 0.0).bool()
-        hit[row, chosen] = True
-        log_negatives = torch.log(torch.tensor(float(len(negative))))
-        miss = negative_logit - self.sampler.log_probability[negative] - log_negatives
-        miss = torch.logsumexp(miss.masked_fill(hit[:, negative], -torch.inf), dim=1)
-        count = int(torch.bincount(row, minlength=tasks).max())
-        place = torch.arange(len(row)) - torch.searchsorted(row, row)
-        padded = chosen_logit.new_full((tasks, count), -torch.inf).index_put((row, place), chosen_logit)
-        asked = torch.unique(row)
-        found = torch.logsumexp(padded[asked], dim=1)
-        return (torch.logaddexp(found, miss[asked]) - found).mean()
 
     def _old_tasks(self, batch: StateBatch) -> torch.Tensor:
         states = self.network.state_vectors(batch)
@@ -150,3 +123,28 @@ class MetaLearner:
         return cross_entropy + kept_values / self.network.temperature
 
 
+
+
+def pairs_contain(row: torch.Tensor, item: torch.Tensor, rows: int, asked: torch.Tensor) -> torch.Tensor:
+    """Return whether each asked item is among the (row, item) pairs of each row; (row, asked)."""
+    width = int(max(item.max(), asked.max())) + 1
+    keys = torch.arange(rows)[:, None] * width + asked[None, :]
+    return torch.isin(keys, row * width + item)
+
+
+def expected_hits(
+    hit_logit: torch.Tensor,  # (pair,)
+    row: torch.Tensor,  # (pair,) task of each query item, sorted
+    rival_logit: torch.Tensor,  # (task, negative), corrected by −log q − log(number of negatives)
+) -> torch.Tensor:
+    """Return the mean over tasks of P(an item drawn from the softmax policy is in the query).
+
+    This is the value of the policy's next draw, so that the top of the list counts; a cross-entropy, which asks every
+    query item to be likely, taught the prior to adapt less than ranks best (docs/experiments.md).
+    """
+    asked, position = torch.unique_consecutive(row, return_inverse=True)
+    place = torch.arange(len(row)) - torch.searchsorted(row, row)
+    padded = hit_logit.new_full((len(asked), int(place.max()) + 1), -torch.inf).index_put((position, place), hit_logit)
+    found = torch.logsumexp(padded, dim=1)
+    missed = torch.logsumexp(rival_logit[asked], dim=1)
+    return torch.sigmoid(found - missed).mean()

@@ -20,11 +20,12 @@ from recsys.types import LongArray
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Tasks with their support events as tokens and their query items."""
+    """Tasks with their support events as tokens and their queries."""
 
     support: StateBatch  # the first shots events of each task
     shots: torch.Tensor  # (task,)
-    query_item: torch.Tensor  # (task, query) int64, -1 where there is none
+    query_task: torch.Tensor  # (query,) sorted
+    query_item: torch.Tensor  # (query,) distinct in a task, rewarded, not in its support
 
 
 def old_and_new_tasks(log: PreparedLog, new_share: float, seed: int) -> tuple[LongArray, LongArray]:
@@ -65,20 +66,29 @@ def task_batches(
     starts: Windows,
     batch_size: int,
     max_support: int,
-    query_size: int,
+    max_query: int,
     generator: np.random.Generator,
 ) -> Iterator[TaskBatch]:
-    """Yield every start once, in random order, each with a fresh number of shots and a fresh sample of its query."""
+    """Yield every start once, in random order, each with a fresh number of shots; queries end after `max_query` events."""
     order = generator.permutation(len(starts))
     for first in range(0, len(order), batch_size):
         tasks = starts.take(order[first : first + batch_size])
         shots = draw_shots(tasks.end - tasks.start, max_support, generator)
-        support = read_windows(log, Windows(tasks.start, tasks.start + shots, tasks.history), generator)
-        after = tasks.start + shots
-        offset = np.floor(generator.random((len(tasks), query_size)) * (tasks.end - after)[:, None]).astype(np.int64)
-        event = after[:, None] + offset
-        item = np.asarray(log.item[event]).astype(np.int64)
-        known = (item[:, :, None] == support.item.numpy()[:, None, :]).any(axis=2)
-        earlier = np.tril(item[:, :, None] == item[:, None, :], k=-1).any(axis=2)  # drawn twice
-        wanted = (np.asarray(log.reward[event]) > 0) & ~known & ~earlier
-        yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(np.where(wanted, item, -1)))
+        middle = tasks.start + shots
+        support = read_windows(log, Windows(tasks.start, middle, tasks.history), generator)
+        task, item = _query(log, middle, np.minimum(tasks.end, middle + max_query), support.item.numpy())
+        yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(task), torch.from_numpy(item))
+
+
+def _query(log: PreparedLog, start: LongArray, end: LongArray, support: LongArray) -> tuple[LongArray, LongArray]:
+    """Return (task, item) of the distinct, rewarded items of [start, end) that are not in the support, by task."""
+    lengths = end - start
+    task = np.repeat(np.arange(len(start)), lengths)
+    event = np.arange(len(task)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(start, lengths)
+    rewarded = np.asarray(log.reward[event]) > 0
+    width = len(log.content) + 1
+    # one number per (task, item), so that distinct and absent are one-dimensional questions
+    wanted = task[rewarded] * width + np.asarray(log.item[event])[rewarded]
+    known = np.arange(len(support))[:, None] * width + support
+    pairs = np.setdiff1d(wanted, known[support >= 0])
+    return pairs // width, pairs % width
