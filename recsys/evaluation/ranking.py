@@ -38,9 +38,18 @@ def tie_order(items: int, seed: int) -> IntArray:
 def top_items(scores: FloatArray, excluded: BoolArray, count: int, ties: IntArray) -> IntArray:
     """Return the best items of each row of scores, (user, count); excluded ones come last, if at all."""
     masked = np.where(excluded, -np.inf, scores)
+    users, items = masked.shape
+    count = min(count, items)
+    if not count or not users:
+        return np.empty((users, count), np.int32)
+    # only what is as good as the last place is sorted, ties with it included
+    floor = np.partition(masked, items - count, axis=1)[:, items - count]
+    row, item = np.nonzero(masked >= floor[:, None])
     # scores are ranked first and ties second: no score is nudged
-    order = np.lexsort((np.broadcast_to(ties, masked.shape), -masked), axis=1)
-    return order[:, :count].astype(np.int32)
+    order = np.lexsort((ties[item], -masked[row, item], row))
+    starts = np.searchsorted(row, np.arange(users))
+    best: IntArray = item[order][starts[:, None] + np.arange(count)].astype(np.int32)
+    return best
 
 
 def hits(ranked: IntArray, query: QuerySets) -> BoolArray:
@@ -53,13 +62,15 @@ def hits(ranked: IntArray, query: QuerySets) -> BoolArray:
 
 
 def ndcg(hit: BoolArray, relevant: LongArray) -> FloatArray:
-    """Return DCG / ideal DCG with binary gain and discount 1 / log2(position + 2), position from 0; (user,)."""
+    """Return DCG / ideal DCG with binary gain and discount 1 / log2(position + 2), 0-based; (user,)."""
     discount = 1.0 / np.log2(np.arange(hit.shape[1]) + 2.0)
     ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, hit.shape[1])]
-    return ((hit * discount).sum(axis=1) / np.maximum(ideal, 1e-12)).astype(np.float32)
+    gained: FloatArray = ((hit * discount).sum(axis=1) / np.maximum(ideal, 1e-12)).astype(np.float32)
+    return gained
 
 
 def recall(hit: BoolArray, relevant: LongArray) -> FloatArray:
-    """Return the share of the reachable relevant items that was ranked: hits / min(relevant, positions); (user,)."""
+    """Return the share of the reachable relevant items ranked, hits / min(relevant, positions); (user,)."""
     reachable = np.minimum(relevant, hit.shape[1])
-    return (hit.sum(axis=1) / np.maximum(reachable, 1)).astype(np.float32)
+    share: FloatArray = (hit.sum(axis=1) / np.maximum(reachable, 1)).astype(np.float32)
+    return share

@@ -2,11 +2,11 @@
 
 Both are sparse products: no loop over users or items. Item-kNN scores i by Σ_{j ∈ support} s(j, i) with
 
-    s(j, i) = Σ_h n_h^{-2p} x_hj x_hi / ((d_j d_i)^a + λ),        d_i = Σ_h n_h^{-2p} x_hi
+    s(j, i) = o_ji / (o_jj o_ii)^a · o_ji / (o_ji + λ),     o_ji = Σ_h w_h x_hj x_hi,     w_h ∝ n_h^{-2p}
 
-over the k nearest j of each i, where x is the binary (history, item) matrix and n_h the number of items of history h.
-a = 1/2, p = 0, λ = 0 is the cosine; λ shrinks what few histories support (Deshpande & Karypis 2004), p > 0 trusts
-long histories less.
+over the k nearest j of each i, where x is the binary (history, item) matrix, n_h the number of items of
+history h and the mean weight of an interaction is 1. a = 1/2, p = 0, λ = 0 is the cosine; λ shrinks what few
+histories support (Koren 2010, eq. 2), p > 0 trusts long histories less.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ class Popularity:
         row, event = row[rewarded], event[rewarded]
         timestamp = np.asarray(log.timestamp[event])
         age = (timestamp.max(initial=0) - timestamp) / SECONDS_PER_DAY
-        weight = np.ones(len(event)) if options.half_life_days is None else 0.5 ** (age / options.half_life_days)
+        weight = (
+            np.ones(len(event)) if options.half_life_days is None else 0.5 ** (age / options.half_life_days)
+        )
         if options.window_days is not None:
             weight[age > options.window_days] = 0.0
         items, item = len(log.content), np.asarray(log.item[event])
@@ -97,25 +99,26 @@ class ItemKnn:
         options = self.options
         chosen = identified(log, histories) if options.identified_only else histories
         popularity = Popularity(options.popularity).fit(log, histories).popularity_
-        return self.fit_overlap(overlap(interaction_matrix(log, chosen), options.history_exponent), popularity)
+        return self.fit_overlap(
+            overlap(interaction_matrix(log, chosen), options.history_exponent), popularity
+        )
 
     def fit_overlap(self, overlap: "Overlap", popularity: FloatArray) -> Self:
         """Learn from an overlap and a popularity that several fits share."""
         options = self.options
         self.popularity_ = popularity
-        power = np.maximum(overlap.degree, 1e-12) ** options.exponent
         similarity = overlap.product.copy()
-        columns = similarity.indices
-        rows = np.repeat(np.arange(similarity.shape[0]), np.diff(similarity.indptr))
-        similarity.data = (similarity.data / (power[rows] * power[columns] + options.shrinkage)).astype(np.float32)
+        shrunk = similarity.data**2 / (similarity.data + np.float32(options.shrinkage))
+        scale = np.maximum(overlap.degree, np.float32(1e-12)) ** np.float32(-options.exponent)
+        similarity.data = shrunk * np.repeat(scale, np.diff(similarity.indptr)) * scale[similarity.indices]
         if options.neighbours:
-            # the overlap is symmetric: the nearest of each row, transposed, are the nearest of each scored item
+            # overlaps are symmetric: the nearest of each row, transposed, are the nearest of each scored item
             similarity = nearest(similarity, options.neighbours).T.tocsr()
         self.similarity_ = similarity
         return self
 
     def scores(self, histories: Sequence[History]) -> FloatArray:
-        """Return summed similarities; items without any are negative and ordered by popularity; (user, item)."""
+        """Return summed similarities, (user, item); items without any are negative, by popularity."""
         support = support_matrix(histories, len(self.popularity_))
         summed = (support @ self.similarity_).toarray()
         unspoken = self.popularity_ / max(float(self.popularity_.max(initial=0.0)), 1e-12) - 2.0
@@ -126,14 +129,16 @@ class ItemKnn:
 class Overlap:
     """How much of the histories' weight items share."""
 
-    product: sparse.csr_matrix  # (item, item), without diagonal
-    degree: FloatArray  # (item,)
+    product: sparse.csr_matrix  # o_ji, (item, item), without its diagonal
+    degree: FloatArray  # o_ii, (item,)
 
 
 def overlap(matrix: sparse.csr_matrix, history_exponent: float) -> Overlap:
-    """Return Σ_h n_h^{-2p} x_hj x_hi off the diagonal, and d_i on it, of a binary (history, item) matrix."""
-    length = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-    scaled = (sparse.diags(length**-history_exponent) @ matrix).astype(np.float32)
+    """Return the weighted overlaps o_ji of a binary (history, item) matrix."""
+    length = np.asarray(matrix.sum(axis=1)).ravel()
+    weight = np.maximum(length, 1.0) ** (-2.0 * history_exponent)
+    weight *= length.sum() / max(float(length @ weight), 1e-12)  # λ keeps its meaning: a number of histories
+    scaled = (sparse.diags(np.sqrt(weight)) @ matrix).astype(np.float32)
     product = (scaled.T @ scaled).tocsr()
     degree = product.diagonal()
     product.setdiag(0.0)

@@ -1,7 +1,7 @@
-"""What every ranking policy of the comparison shares: fit on a log, then score the catalogue from a few events.
+"""What every ranking policy of the comparison shares: fit on a log, then score the catalogue for histories.
 
-A policy knows a user only through the history it is handed, so cold and warm users are the same to it, and the curve
-over the number of support events is the curve over longer and longer histories.
+A policy knows a user only through the history it is handed, so cold and warm users are the same to it, and
+the curve over the number of support events is the curve over longer and longer histories.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,9 @@ def support_matrix(histories: Sequence[History], items: int) -> sparse.csr_matri
     lengths = [len(history) for history in histories]
     user = np.repeat(np.arange(len(histories)), lengths)
     item = np.concatenate([history.item for history in histories]) if histories else np.empty(0, np.int32)
-    reward = np.concatenate([history.reward for history in histories]) if histories else np.empty(0, np.float32)
+    reward = (
+        np.concatenate([history.reward for history in histories]) if histories else np.empty(0, np.float32)
+    )
     kept = reward > 0
     matrix = sparse.csr_matrix(
         (np.ones(int(kept.sum()), np.float32), (user[kept], item[kept])), shape=(len(histories), items)

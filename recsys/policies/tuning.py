@@ -1,13 +1,14 @@
-"""A small seeded search over a baseline's options on cold validation users, with one budget for every baseline.
+"""A small seeded search over a baseline's options on cold validation users, one budget for every baseline.
 
-Quality is NDCG on the validation cases, mean over users and numbers of support events. The options a baseline starts
-with are always among those tried; without validation cases they are what is returned.
+Quality is NDCG on the validation cases, mean over users and numbers of support events. Half the budget goes
+to the default options and random ones, the rest to changing one setting of the best at a time, while that
+helps. Without validation cases the default options are what is returned.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,30 +22,34 @@ from recsys.policies.policy import ScoringPolicy, identified, training_histories
 from recsys.randomness import numpy_generator
 from recsys.types import FloatArray
 
-TRIALS = 16  # settings tried of each baseline
+TRIALS = 32  # settings tried of each baseline, at most
 
-POPULARITY_SPACE = tuple(
-    PopularityOptions(count=count, half_life_days=half_life, identified_only=identified_only)
-    for count, half_life, identified_only in product(
-        ("histories", "events"), (None, 7.0, 14.0, 30.0, 60.0, 120.0), (True, False)
-    )
-)
-ITEM_KNN_SPACE = tuple(
-    ItemKnnOptions(exponent, history_exponent, shrinkage, neighbours, identified_only)
-    for exponent, history_exponent, shrinkage, neighbours, identified_only in product(
-        (0.4, 0.5, 0.6), (0.0, 0.25), (0.0, 5.0, 20.0), (0, 50, 200), (True, False)
-    )
-)
+Axes = Mapping[str, tuple[Any, ...]]  # setting -> values to try
+POPULARITY_AXES: Axes = {
+    "count": ("histories", "events"),
+    "half_life_days": (None, 7.0, 14.0, 30.0, 60.0, 120.0),
+    "identified_only": (True, False),
+}
+ITEM_KNN_AXES: Axes = {
+    "exponent": (0.4, 0.5, 0.6, 0.7, 0.8),
+    "history_exponent": (0.0, 0.25, 0.5),
+    "shrinkage": (0.0, 5.0, 20.0, 50.0),
+    "neighbours": (0, 50, 200),
+    "identified_only": (True, False),
+}
 
 
 class Tunable(ScoringPolicy, Protocol):
     """A policy whose settings are a frozen dataclass."""
 
-    options: PopularityOptions | ItemKnnOptions
+    @property
+    def options(self) -> PopularityOptions | ItemKnnOptions:
+        """What distinguishes it from others of its kind."""
+        ...
 
 
 Policy = TypeVar("Policy", bound=Tunable)
-Options = TypeVar("Options")
+Options = TypeVar("Options", PopularityOptions, ItemKnnOptions)
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,22 @@ def tune_popularity(
 ) -> Tuned[Popularity]:
     """Return the popularity that ranks best for the validation cases."""
     training = training_histories(log)
-    tried = drawn(POPULARITY_SPACE, PopularityOptions(), trials, numpy_generator(seed, "tune-popularity"))
-    # one number of shots will do: the list is the same after any
-    return best_of((Popularity(options).fit(log, training) for options in tried), cases, shots[:1], cutoff)
+
+    def fitted(options: PopularityOptions) -> Popularity:
+        return Popularity(options).fit(log, training)
+
+    def quality(policy: Popularity) -> float:
+        return mean_ndcg(policy, cases, shots[:1], cutoff)  # the list is the same after any number of events
+
+    budget = trials if len(cases) else 1
+    generator = numpy_generator(seed, "tune-popularity")
+    return search(PopularityOptions(), POPULARITY_AXES, fitted, quality, budget, generator)
 
 
 def tune_item_knn(
     log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int, trials: int = TRIALS
 ) -> Tuned[ItemKnn]:
-    """Return the item-kNN that ranks best for the validation cases; tuned popularity ranks what it is silent about."""
+    """Return the item-kNN that ranks best for the validation cases, tuned popularity where it is silent."""
     training = training_histories(log)
     fallback = tune_popularity(log, cases, shots, cutoff, seed, trials).policy
     overlaps: dict[tuple[bool, float], Overlap] = {}
@@ -87,11 +99,14 @@ def tune_item_knn(
         if key not in overlaps:
             chosen = identified(log, training) if options.identified_only else training
             overlaps[key] = overlap(interaction_matrix(log, chosen), options.history_exponent)
-        policy = ItemKnn(replace(options, popularity=fallback.options))
-        return policy.fit_overlap(overlaps[key], fallback.popularity_)
+        return ItemKnn(options).fit_overlap(overlaps[key], fallback.popularity_)
 
-    tried = drawn(ITEM_KNN_SPACE, ItemKnnOptions(), trials, numpy_generator(seed, "tune-item-knn"))
-    return best_of((fitted(options) for options in tried), cases, shots, cutoff)
+    def quality(policy: ItemKnn) -> float:
+        return mean_ndcg(policy, cases, shots, cutoff)
+
+    budget = trials if len(cases) else 1
+    start = ItemKnnOptions(popularity=fallback.options)
+    return search(start, ITEM_KNN_AXES, fitted, quality, budget, numpy_generator(seed, "tune-item-knn"))
 
 
 def mean_ndcg(policy: ScoringPolicy, cases: ColdCases, shots: Sequence[int], cutoff: int) -> float:
@@ -105,23 +120,38 @@ def mean_ndcg(policy: ScoringPolicy, cases: ColdCases, shots: Sequence[int], cut
     return float(np.mean(per_user))
 
 
-def best_of(policies: Iterable[Policy], cases: ColdCases, shots: Sequence[int], cutoff: int) -> Tuned[Policy]:
-    """Return the best of fitted policies, the earliest of equals."""
-    best, quality, trials = None, -np.inf, 0
-    for policy in policies:
-        reached = mean_ndcg(policy, cases, shots, cutoff)
-        trials += 1
-        if best is None or reached > quality:
-            best, quality = policy, reached
-        if not len(cases):
-            break
-    if best is None:
-        raise ValueError("no policies to choose from; give at least one trial")
-    return Tuned(best, quality, trials)
+def search(
+    start: Options,
+    axes: Axes,
+    fitted: Callable[[Options], Policy],
+    quality: Callable[[Policy], float],
+    trials: int,
+    generator: np.random.Generator,
+) -> Tuned[Policy]:
+    """Draw half the trials at random, then improve the best one setting at a time, axes in a drawn order."""
+    best = fitted(start)
+    best_options, reached, tried = start, quality(best), {start}
 
+    def better(options: Options) -> bool:
+        nonlocal best_options, best, reached
+        if options in tried or len(tried) >= trials:
+            return False
+        tried.add(options)
+        policy = fitted(options)
+        found = quality(policy)
+        if found <= reached:
+            return False
+        best_options, best, reached = options, policy, found
+        return True
 
-def drawn(space: Sequence[Options], start: Options, trials: int, generator: np.random.Generator) -> list[Options]:
-    """Return `start` and distinct random settings of a space, `trials` in all."""
-    others = [options for options in space if options != start]
-    order = generator.permutation(len(others))[: max(0, trials - 1)]
-    return [start, *(others[place] for place in order)]
+    grid = [replace(start, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+    for place in generator.permutation(len(grid))[: trials // 2 - 1]:
+        better(grid[place])
+    names = list(axes)
+    improved = True
+    while improved:
+        improved = False
+        for name in (names[place] for place in generator.permutation(len(names))):
+            for value in axes[name]:
+                improved |= better(replace(best_options, **{name: value}))
+    return Tuned(best, reached, len(tried))
