@@ -59,7 +59,7 @@ class AdaptationPrior(nn.Module):
     def evidence(self, support: SupportSet) -> torch.Tensor:
         """Return r_t of each support event, zero on padding; (batch, support)."""
         explained = support.mean_q + torch.sigmoid(self.mix_logit) * (support.q - support.mean_q)
-        trust = support.present.sum(dim=1, keepdim=True).clamp(min=1).float() ** self.growth
+        trust = support.present.sum(dim=1, keepdim=True).clamp(min=1).to(self.growth.dtype) ** self.growth
         return trust * self.gain[support.event_type] * (support.target - explained) * support.present
 
     def adapt(self, features: torch.Tensor, support: SupportSet) -> FastWeights:
@@ -67,7 +67,7 @@ class AdaptationPrior(nn.Module):
         phi = features * support.present[..., None]
         residual = self.evidence(support) - phi @ self.mean
         gram = phi @ phi.transpose(1, 2)
-        noise = torch.exp(self.log_noise) * torch.eye(gram.shape[1])
+        noise = torch.exp(self.log_noise) * torch.eye(gram.shape[1], dtype=gram.dtype)
         solved = torch.cholesky_solve(residual[..., None], torch.linalg.cholesky(gram + noise))
         return FastWeights(self.mean + (phi * solved).sum(dim=1))
 
