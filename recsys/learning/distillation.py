@@ -11,11 +11,11 @@ sampled support are treated alike: what is distilled includes how the teacher ad
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from recsys.adaptation import AdaptationPrior, adapt_to_first
 from recsys.candidates.index import CandidateIndex
 from recsys.config import DistillConfig
+from recsys.learning.losses import mean
 from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
 from recsys.models.item_table import ItemTable
@@ -84,7 +84,9 @@ class Distiller:
             teacher_fast = adapt_to_first(
                 batch, teacher_states, self.table, self.teacher_prior, shots, self.discount
             )
-        student_fast = adapt_to_first(batch, student_states, self.table, self.student_prior, shots, self.discount)
+        student_fast = adapt_to_first(
+            batch, student_states, self.table, self.student_prior, shots, self.discount
+        )
         after = batch.item[user, torch.clamp(shots, max=batch.item.shape[1] - 1)]
         after = torch.where((shots < batch.lengths) & (after >= 0), after, torch.full_like(after, -1))
         adapted_kl, adapted_gap, _ = self._match(
@@ -92,9 +94,9 @@ class Distiller:
             _asked(student_states, user, shots, student_fast.mean),
             after,
         )
-        values = functional.mse_loss(student_states.value[row, column], teacher_states.value[row, column])
-        values = values + functional.mse_loss(
-            student_states.behavior_return[row, column], teacher_states.behavior_return[row, column]
+        values = mean((student_states.value[row, column] - teacher_states.value[row, column]) ** 2)
+        values = values + mean(
+            (student_states.behavior_return[row, column] - teacher_states.behavior_return[row, column]) ** 2
         )
         config = self.config
         gap = prior_gap + config.adapted_weight * adapted_gap
@@ -131,19 +133,23 @@ class Distiller:
         shared = torch.randint(len(self.table), (self.config.random_candidates,), generator=self.generator)
         # an item that came twice counts once
         double = own[:, 1:] == own[:, :1]
-        absent = torch.cat([(chosen < 0)[:, None], double, (shared[None, :, None] == own[:, None, :]).any(-1)], dim=1)
+        absent = torch.cat(
+            [(chosen < 0)[:, None], double, (shared[None, :, None] == own[:, None, :]).any(-1)], dim=1
+        )
         with torch.no_grad():
-            q_teacher = self._q(teacher, own, shared).masked_fill(absent, -torch.inf) / self.config.temperature
+            q_teacher = (
+                self._q(teacher, own, shared).masked_fill(absent, -torch.inf) / self.config.temperature
+            )
         q_student = self._q(student, own, shared).masked_fill(absent, -torch.inf) / self.config.temperature
         log_teacher, log_student = q_teacher.log_softmax(dim=1), q_student.log_softmax(dim=1)
         difference = (log_teacher - log_student).masked_fill(absent, 0.0)
-        kl = (log_teacher.exp() * difference).sum(dim=1).mean()
+        kl = mean((log_teacher.exp() * difference).sum(dim=1))
         count = (~absent).sum(dim=1, keepdim=True)
         gap = (q_teacher - q_student).masked_fill(absent, 0.0)
         gap = (gap - gap.sum(dim=1, keepdim=True) / count).masked_fill(absent, 0.0)
         present = chosen >= 0
         next_item = -log_student[present, 0].mean() if bool(present.any()) else log_student.new_zeros(())
-        return kl, (gap**2).sum() / count.sum(), next_item
+        return kl, (gap**2).sum() / count.sum().clamp(min=1), next_item
 
     def _q(self, asked: Asked, own: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return Q of each state's own and of the shared candidates, (state, own + shared)."""

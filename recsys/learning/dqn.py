@@ -13,13 +13,15 @@ from torch import nn
 
 from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig, PretrainConfig
-from recsys.learning.losses import NegativeSampler, sampled_cross_entropy
+from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.builder import n_step_returns
 from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
 from recsys.models.q_network import ItemSide, QNetwork, StateVectors, q_of_candidates, q_of_pairs
 
-MAX_TD_STATES = 1024  # states a batch learns values from: the rest of the batch costs only the supervised heads
+MAX_TD_STATES = (
+    1024  # states a batch learns values from: the rest of the batch costs only the supervised heads
+)
 
 
 @dataclass(frozen=True)
@@ -112,24 +114,30 @@ class DQNLearner:
         log_probability = self.sampler.log_probability
         positive_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
 
-        behavior_loss = sampled_cross_entropy(
-            (here.behavior * positive_side.vectors).sum(-1) + positive_side.behavior_bias,
-            chosen,
-            here.behavior @ negative_side.vectors.T + negative_side.behavior_bias,
-            negative,
-            log_probability,
-        ).mean()
+        behavior_loss = mean(
+            sampled_cross_entropy(
+                (here.behavior * positive_side.vectors).sum(-1) + positive_side.behavior_bias,
+                chosen,
+                here.behavior @ negative_side.vectors.T + negative_side.behavior_bias,
+                negative,
+                log_probability,
+            )
+        )
         scale = 1.0 / self.network.temperature
-        conservative = sampled_cross_entropy(
-            q_of_pairs(here, positive_side) * scale,
-            chosen,
-            q_of_candidates(here.advantage, here.value, negative_side) * scale,
-            negative,
-            log_probability,
-        ).mean()
+        conservative = mean(
+            sampled_cross_entropy(
+                q_of_pairs(here, positive_side) * scale,
+                chosen,
+                q_of_candidates(here.advantage, here.value, negative_side) * scale,
+                negative,
+                log_probability,
+            )
+        )
         total = behavior_loss + self.config.conservative_weight * conservative
         if warmup:
-            return StepLosses(total, float(behavior_loss.detach()), 0.0, float(conservative.detach()), 0.0, 0.0, 0.0)
+            return StepLosses(
+                total, float(behavior_loss.detach()), 0.0, float(conservative.detach()), 0.0, 0.0, 0.0
+            )
         td, value_loss, health = self._td(batch, states)
         total = total + self.config.td_weight * td + value_loss
         return StepLosses(
@@ -152,7 +160,9 @@ class DQNLearner:
             there = _at(target_states, row, arrival)
             ends = arrival >= batch.lengths[row]
             logged_next = batch.item[row, torch.clamp(arrival, max=batch.item.shape[1] - 1)]
-            bootstrap, max_q, unsupported = self._bootstrap(_at(states, row, arrival), there, logged_next, ends)
+            bootstrap, max_q, unsupported = self._bootstrap(
+                _at(states, row, arrival), there, logged_next, ends
+            )
             tail = returns[row, column] + factor[row, column] * there.behavior_return
             target = (returns[row, column] + factor[row, column] * bootstrap).clamp(*self.target_range)
         here = _at(states, row, column)
@@ -172,7 +182,9 @@ class DQNLearner:
         # where the log goes on, what was really done next is a candidate too
         candidates = torch.cat([torch.where(ends, likely[:, 0], logged_next)[:, None], likely], dim=1)
         target_items = self.target.item_side(candidates)
-        behavior_logit = (target.behavior[:, None] * target_items.vectors).sum(-1) + target_items.behavior_bias
+        behavior_logit = (target.behavior[:, None] * target_items.vectors).sum(
+            -1
+        ) + target_items.behavior_bias
         online_items = self.network.item_side(candidates)
         value, max_q, unsupported = supported_values(
             (online.advantage, online.value),

@@ -34,6 +34,11 @@ class NegativeSampler:
         return torch.searchsorted(self.cumulative, uniform).clamp(max=len(self.cumulative) - 1)
 
 
+def mean(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean, zero of no values: a batch may hold nothing that a loss asks about."""
+    return values.sum() / max(values.numel(), 1)
+
+
 def sampled_cross_entropy(
     positive_logit: torch.Tensor,  # (row,)
     positive_item: torch.Tensor,  # (row,)

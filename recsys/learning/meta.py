@@ -13,7 +13,7 @@ import torch
 
 from recsys.adaptation import AdaptationHead, support_set
 from recsys.config import MetatrainConfig
-from recsys.learning.losses import NegativeSampler, sampled_cross_entropy
+from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
 from recsys.mdp.tasks import TaskBatch
@@ -81,7 +81,9 @@ class MetaLearner:
         shifted = (fast[row] * self.head.item_features(chosen)).sum(-1)
         chosen_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         q_chosen = value[row] + (advantage[row] * chosen_side.vectors).sum(-1) + chosen_side.bias + shifted
-        q_negative = q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
+        q_negative = (
+            q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
+        )
         scale = 1.0 / self.config.temperature
         # what a user has already is not recommended again, so it is no rival of the query
         no_rival = (negative[None, None, :] == batch.item[:, :, None]).any(dim=1)
@@ -102,15 +104,21 @@ class MetaLearner:
         side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         advantage, value = states.advantage[row, column], states.value[row, column]
         prior = self.head.prior.mean
-        q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + self.head.item_features(chosen) @ prior
-        q_negative = q_of_candidates(advantage, value, negative_side) + self.head.item_features(negative) @ prior
-        cross_entropy = sampled_cross_entropy(
-            q_chosen / self.network.temperature,
-            chosen,
-            q_negative / self.network.temperature,
-            negative,
-            self.sampler.log_probability,
-        ).mean()
+        q_chosen = (
+            value + (advantage * side.vectors).sum(-1) + side.bias + self.head.item_features(chosen) @ prior
+        )
+        q_negative = (
+            q_of_candidates(advantage, value, negative_side) + self.head.item_features(negative) @ prior
+        )
+        cross_entropy = mean(
+            sampled_cross_entropy(
+                q_chosen / self.network.temperature,
+                chosen,
+                q_negative / self.network.temperature,
+                negative,
+                self.sampler.log_probability,
+            )
+        )
         with torch.no_grad():
             before = self.pretrained.state_vectors(batch)
             pretrained_side = self.pretrained.item_side(chosen)
@@ -119,10 +127,8 @@ class MetaLearner:
                 + (before.advantage[row, column] * pretrained_side.vectors).sum(-1)
                 + pretrained_side.bias
             )
-        kept_values = torch.nn.functional.mse_loss(q_chosen, q_before)
+        kept_values = mean((q_chosen - q_before) ** 2)
         return cross_entropy + kept_values / self.network.temperature
-
-
 
 
 def pairs_contain(row: torch.Tensor, item: torch.Tensor, rows: int, asked: torch.Tensor) -> torch.Tensor:
@@ -144,7 +150,9 @@ def expected_hits(
     """
     asked, position = torch.unique_consecutive(row, return_inverse=True)
     place = torch.arange(len(row)) - torch.searchsorted(row, row)
-    padded = hit_logit.new_full((len(asked), int(place.max()) + 1), -torch.inf).index_put((position, place), hit_logit)
+    padded = hit_logit.new_full((len(asked), int(place.max()) + 1), -torch.inf).index_put(
+        (position, place), hit_logit
+    )
     found = torch.logsumexp(padded, dim=1)
     missed = torch.logsumexp(rival_logit[asked], dim=1)
     return torch.sigmoid(found - missed).mean()

@@ -77,14 +77,20 @@ def task_batches(
         middle = tasks.start + shots
         support = read_windows(log, Windows(tasks.start, middle, tasks.history), generator)
         task, item = _query(log, middle, np.minimum(tasks.end, middle + max_query), support.item.numpy())
+        if not len(item):  # a small batch of users who only take again what they have: nothing to learn from
+            continue
         yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(task), torch.from_numpy(item))
 
 
-def _query(log: PreparedLog, start: LongArray, end: LongArray, support: LongArray) -> tuple[LongArray, LongArray]:
+def _query(
+    log: PreparedLog, start: LongArray, end: LongArray, support: LongArray
+) -> tuple[LongArray, LongArray]:
     """Return (task, item) of the distinct, rewarded items of [start, end) that are not in the support, by task."""
     lengths = end - start
     task = np.repeat(np.arange(len(start)), lengths)
-    event = np.arange(len(task)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(start, lengths)
+    event = (
+        np.arange(len(task)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(start, lengths)
+    )
     rewarded = np.asarray(log.reward[event]) > 0
     width = len(log.content) + 1
     # one number per (task, item), so that distinct and absent are one-dimensional questions

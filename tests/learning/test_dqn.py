@@ -1,0 +1,202 @@
+"""Targets held against hand-made tables and against a loop over single transitions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.config import PretrainConfig
+from recsys.learning.dqn import DQNLearner, behavior_index, likely_actions, supported_values
+from recsys.learning.losses import NegativeSampler
+from recsys.learning.target_network import frozen_copy, soft_update
+from recsys.mdp.state import StateBatch, encode_states
+from recsys.models.q_network import ItemSide, QNetwork
+from tests.factories import tiny_shape
+from tests.memory_log import Event, history, random_history
+
+ITEMS, GAMMA = 40, 0.5
+
+
+def table(q_online: list[float], q_target: list[float], logit: list[float], threshold: float) -> list[float]:
+    """Ask supported_values about one state whose Q-values are biases alone."""
+    zero = torch.zeros(1, 1), torch.zeros(1)
+
+    def side(values: list[float]) -> ItemSide:
+        return ItemSide(torch.zeros(1, len(values), 1), torch.tensor([values]), torch.zeros(1, len(values)))
+
+    found = supported_values(zero, zero, side(q_online), side(q_target), torch.tensor([logit]), threshold)
+    return [float(column[0]) for column in found]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "value", "max_q", "unsupported"),
+    [
+        (0.0, 10.0, 9.0, 0.0),  # everything is supported: the online best, valued by the target
+        (0.1, 20.0, 5.0, 1.0),  # e^-3 of the likeliest is too rare; the best supported is the second
+        (0.9, 30.0, 1.0, 1.0),  # only the likeliest
+    ],
+)
+def test_the_best_supported_action_is_chosen_online_and_valued_by_the_target(
+    threshold: float, value: float, max_q: float, unsupported: float
+) -> None:
+    found = table([9.0, 5.0, 1.0], [10.0, 20.0, 30.0], [-3.0, -1.0, 0.0], threshold)
+    assert found == [value, max_q, unsupported]
+
+
+def test_q_of_candidates_is_their_formula_in_supported_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    advantage, value = torch.randn(2, 3, generator=generator), torch.randn(2, generator=generator)
+    side = ItemSide(
+        torch.randn(2, 4, 3, generator=generator), torch.randn(2, 4, generator=generator), torch.zeros(2, 4)
+    )
+    q = value[:, None] + torch.einsum("sf,scf->sc", advantage, side.vectors) + side.bias
+    found, _, _ = supported_values((advantage, value), (advantage, value), side, side, torch.zeros(2, 4), 0.5)
+    torch.testing.assert_close(found, q.amax(dim=1))
+
+
+def test_a_soft_update_moves_a_share_of_the_way() -> None:
+    torch.manual_seed(0)
+    slow, fast = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    expected = [
+        0.9 * a.detach() + 0.1 * b.detach() for a, b in zip(slow.parameters(), fast.parameters(), strict=True)
+    ]
+    soft_update(slow, fast, 0.1)
+    for found, wanted in zip(slow.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.detach(), wanted)
+    soft_update(slow, fast, 1.0)
+    for found, wanted in zip(slow.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_frozen_copy_takes_no_gradient_and_follows_nothing() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.5))
+    copy = frozen_copy(network)
+    assert not copy.training
+    assert network.training
+    assert not any(p.requires_grad for p in copy.parameters())
+    with torch.no_grad():
+        network[0].weight.add_(1.0)
+    assert (copy[0].weight - network[0].weight).abs().min() > 0.5
+
+
+def learner(target: str, reach: float = 100.0) -> DQNLearner:
+    torch.manual_seed(0)
+    network = QNetwork(tiny_shape(ITEMS), temperature=0.1)
+    other = QNetwork(tiny_shape(ITEMS), temperature=0.1)
+    for either in (network, other):
+        torch.nn.init.normal_(either.behavior_bias.weight)
+        torch.nn.init.normal_(either.tower.bias.weight)
+    settings = PretrainConfig(discount=GAMMA, n_step=2, target=target, bootstrap_candidates=4, negatives=16)
+    made = DQNLearner(
+        network,
+        frozen_copy(other),
+        NegativeSampler.from_popularity(np.ones(ITEMS, np.float32)),
+        settings,
+        (-reach, reach),
+        torch.Generator().manual_seed(0),
+    )
+    made.refresh_index()
+    return made
+
+
+def sample_batch() -> StateBatch:
+    generator = np.random.default_rng(0)
+    return encode_states([random_history(generator, events, ITEMS) for events in (5, 2, 7, 1)], 20)
+
+
+def q_values(network: QNetwork, batch: StateBatch, row: int, state: int) -> torch.Tensor:
+    vectors, bias = network.tower.table()
+    states = network.state_vectors(batch)
+    return states.value[row, state] + vectors @ states.advantage[row, state] + bias * network.temperature
+
+
+@torch.no_grad()
+def looped_td(made: DQNLearner, batch: StateBatch) -> float:
+    """One transition at a time, straight from the definition."""
+    losses = []
+    vectors, _ = made.target.tower.table()
+    target_states = made.target.state_vectors(batch)
+    for row, length in enumerate(batch.lengths.tolist()):
+        for step in range(length):
+            steps = min(2, length - step)
+            arrival = step + steps
+            total = sum(GAMMA**j * float(batch.reward[row, step + j]) for j in range(steps))
+            logit = vectors @ target_states.behavior[row, arrival] + made.target.behavior_bias.weight[:, 0]
+            candidates = logit.topk(4).indices.tolist()
+            if arrival < length:
+                candidates.append(int(batch.item[row, arrival]))
+            online, target = (q_values(n, batch, row, arrival) for n in (made.network, made.target))
+            best_logit = max(float(logit[c]) for c in candidates)
+            supported = [c for c in candidates if np.exp(float(logit[c]) - best_logit) >= 0.1]
+            bootstrap = float(target[max(supported, key=lambda c: float(online[c]))])
+            if made.config.target == "sarsa":
+                logged = float(target[batch.item[row, arrival]]) if arrival < length else 0.0
+                bootstrap = logged if arrival < length else float(target_states.behavior_return[row, arrival])
+            goal = np.clip(total + GAMMA**steps * bootstrap, *made.target_range)
+            q = float(q_values(made.network, batch, row, step)[batch.item[row, step]])
+            gap = abs(q - goal)
+            losses.append(0.5 * gap**2 if gap < 1 else gap - 0.5)
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("reach", [100.0, 0.2])  # the second clips most targets
+@pytest.mark.parametrize("target", ["supported_max", "sarsa"])
+def test_the_td_loss_is_that_of_a_loop_over_transitions(target: str, reach: float) -> None:
+    made, batch = learner(target, reach), sample_batch()
+    made.network.eval()
+    assert made.losses(batch, warmup=False).td == pytest.approx(looped_td(made, batch), rel=1e-4)
+
+
+def test_no_gradient_reaches_the_target_network_and_all_of_the_online_one() -> None:
+    made = learner("supported_max")
+    made.losses(sample_batch(), warmup=False).total.backward()
+    assert all(p.grad is None for p in made.target.parameters())
+    assert all(p.grad is not None for p in made.network.parameters())
+
+
+def test_warming_up_learns_no_values() -> None:
+    made = learner("supported_max")
+    made.index = None  # not needed yet
+    losses = made.losses(sample_batch(), warmup=True)
+    assert losses.td == 0.0
+    losses.total.backward()
+    assert not made.network.states.scalars.weight.grad[1].any()
+
+
+def test_values_without_an_index_are_refused() -> None:
+    made = learner("supported_max")
+    made.index = None
+    with pytest.raises(RuntimeError, match="refresh_index"):
+        made.losses(sample_batch(), warmup=False)
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_a_batch_without_anything_rewarded_has_a_finite_loss(warmup: bool) -> None:
+    batch = encode_states([history(Event(1, 0, 0, -1.0, 0), Event(2, 9, 0, 0.0, 2))], 20)
+    total = learner("supported_max").losses(batch, warmup=warmup).total
+    assert torch.isfinite(total)
+    total.backward()
+
+
+def test_likely_actions_are_those_of_the_behaviour_head() -> None:
+    made = learner("supported_max")
+    query = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    vectors, _ = made.target.tower.table()
+    logits = query @ vectors.T + made.target.behavior_bias.weight[:, 0]
+    found = likely_actions(behavior_index(made.target), query, 5)
+    assert found.tolist() == logits.topk(5).indices.tolist()
+
+
+def test_weights_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+    from recsys.learning.checkpoint import load_teacher, save_shape
+    from recsys.models.weights import save_module
+
+    made = learner("sarsa").network
+    save_module(made, tmp_path / "teacher.safetensors")
+    save_shape(made.shape, tmp_path / "teacher.json")
+    back = load_teacher(tmp_path, 0.1)
+    assert back.shape == made.shape
+    batch = sample_batch()
+    made.eval(), back.eval()
+    torch.testing.assert_close(q_values(back, batch, 0, 2), q_values(made, batch, 0, 2), rtol=0, atol=0)
