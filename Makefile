@@ -8,13 +8,15 @@
 # Variables:
 #   CONFIG=default         config of `make run`: a path or a shipped name
 #   PYTHON=python3         interpreter of the environment, 3.11 or newer
-#   TORCH_INDEX=           index that torch alone is taken from, such as https://download.pytorch.org/whl/cpu
+#   TORCH_INDEX=           index that torch alone is taken from: pytorch.org lists one for the CPU and one per CUDA version
+#   HISTORY=data/...       events of known users that the endpoint starts with
 #   WORKERS=2              processes of `make test`
 
 CONFIG ?= default
 PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
+HISTORY ?= data/online-retail/events.parquet
 BENCH := tests/benchmarks
 
 BIN := .venv/bin
@@ -34,10 +36,10 @@ endif
 
 run: $(READY)
 	$(BIN)/recsys run --config $(CONFIG)
-	$(BIN)/recsys serve
+	$(BIN)/recsys serve --history $(HISTORY)
 
 serve: $(READY)
-	$(BIN)/recsys serve
+	$(BIN)/recsys serve --history $(HISTORY)
 
 # pytest comes last, so that its closing line does too
 test: lint type

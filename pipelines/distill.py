@@ -65,6 +65,7 @@ def run(context: StepContext) -> Summary:
 
     teacher_curve = kshot_curve(teacher, table, head.prior, cases, shots, evaluate.cutoff, config.pretrain.discount)
     context.log(f"teacher: validation NDCG@{evaluate.cutoff} {curve_text(shots, *teacher_curve.mean())}")
+    of_teacher = float(teacher_curve.adapted.mean() + teacher_curve.unadapted.mean()) / 2
     histories = log.with_role(Role.TRAIN)
     best = BestEpoch(settings.patience)
     update = 0
@@ -83,7 +84,8 @@ def run(context: StepContext) -> Summary:
                 for name in ("prior_kl", "adapted_kl", "advantage", "next_item"):
                     context.scalars.add(f"distill/{name}", getattr(losses, name), update)
         now = curve()
-        quality = float(now.adapted.mean())
+        # both count: a student that ranks badly without support would make adaptation look better than it is
+        quality = float(now.adapted.mean() + now.unadapted.mean()) / 2
         context.scalars.add("distill/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation {curve_text(shots, *now.mean())}")
         if best.offer(quality, [student, prior], epoch):
@@ -95,7 +97,7 @@ def run(context: StepContext) -> Summary:
     save_table(table, context.out / "table.safetensors")
     return {
         "validation_ndcg": round(best.quality, 4),
-        "of_teacher": round(best.quality / max(float(teacher_curve.adapted.mean()), 1e-9), 4),
+        "of_teacher": round(best.quality / max(of_teacher, 1e-9), 4),
         "best_epoch": best.epoch + 1,
         "student_parameters": parameters(student),
         "teacher_parameters": parameters(teacher.states),

@@ -7,15 +7,19 @@ import json
 from dataclasses import asdict
 
 import numpy as np
+import torch
 
+from pipelines.metatrain import table_of
 from pipelines.publish import BUNDLE, EVALUATION
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import EvaluateConfig
-from recsys.evaluation.cold_start import ColdCases, cold_cases
+from recsys.evaluation.cold_start import ColdCases, cold_cases, exclusion_mask
 from recsys.evaluation.intervals import bootstrap_mean
-from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall
+from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
 from recsys.evaluation.served import scored_lists, served_lists
+from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.logs.prepared import PreparedLog, Role, open_prepared
+from recsys.mdp.state import encode_states
 from recsys.policies.tuning import tune_item_knn, tune_popularity
 from recsys.randomness import numpy_generator
 from recsys.recommender import load_recommender
@@ -45,7 +49,7 @@ def run(context: StepContext) -> Summary:
                 f"adapted_minus_{other}": interval(
                     context, per_user["adapted"][k]["ndcg"] - per_user[other][k]["ndcg"], f"{other}-{k}"
                 )
-                for other in ("unadapted", "popularity", "item_knn")
+                for other in ("unadapted", "teacher_unadapted", "popularity", "item_knn")
             }
             for k in settings.shots
         },
@@ -83,8 +87,27 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
         "popularity": {k: scored_lists(popularity.policy.scores, cases, k, settings.cutoff) for k in settings.shots},
         "item_knn": {k: scored_lists(item_knn.policy.scores, cases, k, settings.cutoff) for k in settings.shots},
         "adapted_exploring": {k: served(k, adapt=True, greedy=False) for k in settings.shots},
+        "teacher_unadapted": teacher_lists(context, cases),
     }
     return lists, {"popularity": popularity.report(), "item_knn": item_knn.report()}
+
+
+def teacher_lists(context: StepContext, cases: ColdCases) -> dict[int, IntArray]:
+    """Return what the teacher ranks without fast weights: a stronger control than the student's own prior mode."""
+    config = context.config
+    teacher = load_teacher(context.inputs["metatrain"], config.pretrain.temperature).eval()
+    head = load_head(context.inputs["metatrain"] / "head.safetensors").eval()
+    table = table_of(teacher, head)
+    ties = tie_order(len(table), seed=0)
+    excluded = exclusion_mask(cases, len(table))
+    lists = {}
+    with torch.inference_mode():
+        states = teacher.state_vectors(encode_states(cases.first, max(config.evaluate.shots)))
+        prior = table.bias + table.features @ head.prior.mean
+        for k in config.evaluate.shots:
+            scores = states.advantage[:, k] @ table.vectors.T + prior
+            lists[k] = top_items(scores.numpy(), excluded, config.evaluate.cutoff, ties)
+    return lists
 
 
 def quality(ranked: IntArray, query: QuerySets) -> dict[str, FloatArray]:
@@ -138,6 +161,6 @@ def headline(report: dict, settings: EvaluateConfig) -> Summary:  # type: ignore
 STEP = Step(
     name="evaluate",
     run=run,
-    inputs=("prepare", "index"),
+    inputs=("prepare", "metatrain", "index"),
     settings=lambda config: {"evaluate": config.evaluate},
 )

@@ -16,6 +16,7 @@ from recsys.config import RunConfig
 from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import load_teacher, save_shape
+from recsys.learning.factors import cooccurrence_factors, factor_histories, interaction_matrix, rotate_onto
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
@@ -102,6 +103,10 @@ def run(context: StepContext) -> Summary:
         if best.offer(now, [network, head], epoch):
             break
     best.restore([network, head])
+    if settings.refit_factors:
+        refit(log, head, config)
+        _, adapted, unadapted = quality()
+        context.log(f"refit on every training user: validation {curve_text(shots, adapted, unadapted)}")
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     save_module(head, context.out / "head.safetensors")
@@ -128,6 +133,14 @@ def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> Adap
     return head
 
 
+def refit(log: PreparedLog, head: AdaptationHead, config: RunConfig) -> None:
+    """Compute the factors again from old and new tasks, in the coordinates that the prior was learnt in."""
+    histories = log.with_role(Role.TRAIN)
+    matrix = interaction_matrix(log, factor_histories(log, histories, config.factors))
+    factors = cooccurrence_factors(matrix, config.factors, derive_seed(config.seed, "factors"))
+    head.factors.copy_(torch.from_numpy(rotate_onto(factors, head.factors.numpy())))
+
+
 def table_of(network: QNetwork, head: AdaptationHead) -> ItemTable:
     """Return the catalogue as teacher and head see it now."""
     vectors, bias = network.tower.table()
@@ -147,6 +160,7 @@ STEP = Step(
     settings=lambda config: {
         "state": config.state,
         "metatrain": config.metatrain,
+        "factors": config.factors,
         "new_task_share": config.pretrain.new_task_share,
         "temperature": config.pretrain.temperature,
         "discount": config.pretrain.discount,

@@ -13,7 +13,7 @@ from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics
+from recsys.learning.factors import ItemStatistics, item_statistics
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.target_network import frozen_copy, soft_update
@@ -31,9 +31,7 @@ def run(context: StepContext) -> Summary:
     config, settings = context.config, context.config.pretrain
     log = open_prepared(context.inputs["prepare"])
     old, _ = old_and_new_tasks(log, settings.new_task_share, context.seed)
-    statistics = item_statistics(
-        interaction_matrix(log, old), **config.factors.model_dump(), seed=derive_seed(context.seed, "factors")
-    )
+    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
     network = teacher_for(log, config, statistics)
     target = frozen_copy(network)
     sampler = NegativeSampler.from_popularity(statistics.popularity)

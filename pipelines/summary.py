@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -13,8 +14,10 @@ from pipelines.runner import Outcome
 from recsys.artifacts.files import files_below
 from recsys.config import RunConfig
 
-POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # shown first, in this order
-METRICS = ("ndcg", "recall")
+POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # in this order; evaluation.json holds more
+RIVALS = ("unadapted", "item_knn")  # differences are paired, user by user
+QUESTIONS = {"basket_completion": "same basket"}
+WIDE = 104  # characters that both differences need
 MODEL_SUFFIX = ".safetensors"
 INDEX_SUFFIXES = (".faiss", ".index")
 
@@ -23,7 +26,7 @@ def print_results(console: Console, config: RunConfig, outcomes: Sequence[Outcom
     """Print the results of a finished run."""
     folders = {outcome.step: outcome.folder for outcome in outcomes}
     evaluation = json.loads((folders["evaluate"] / "evaluation.json").read_text(encoding="utf-8"))
-    console.print(results_table(config, evaluation, outcomes))
+    console.print(results_table(config, evaluation, outcomes, console.width))
     published = json.loads((folders["publish"] / "published.json").read_text(encoding="utf-8"))
     run = config.output / config.name
     registry = config.publish.registry
@@ -36,25 +39,29 @@ def print_results(console: Console, config: RunConfig, outcomes: Sequence[Outcom
     say(console, "then       " + curl_line())
 
 
-def results_table(config: RunConfig, evaluation: Mapping[str, Any], outcomes: Sequence[Outcome]) -> Table:
-    """Return quality at each k, sizes and times as one table."""
+def results_table(
+    config: RunConfig, evaluation: Mapping[str, Any], outcomes: Sequence[Outcome], width: int = 80
+) -> Table:
+    """Return quality at each k, sizes and times as one table of at most `width` characters."""
     policies: Mapping[str, Any] = evaluation.get("policies", {})
     shown = [name for name in POLICIES if name in policies]
-    shown += [name for name in policies if name not in POLICIES]
+    rivals = RIVALS if width >= WIDE else RIVALS[:1]
     users, split = evaluation.get("users", "?"), evaluation.get("split", "")
     table = Table(
-        title=f"{config.name}: {users} cold users {split}, whole catalogue ranked, [interval]".replace(
-            "  ", " "
-        )
+        title=f"{config.name}: {users} cold users {split}, NDCG@{config.evaluate.cutoff}",
+        caption="whole catalogue ranked; differences paired by user, with their intervals",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
-    table.add_column("", no_wrap=True)
+    table.add_column("events seen", no_wrap=True)
     for name in shown:
         table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
-    table.add_column("adapted - unadapted", justify="right", no_wrap=True)
-
-    _add_quality(table, config, policies, shown, evaluation.get("paired", {}), "")
+    for rival in rivals:
+        table.add_column(f"adapted - {rival.replace('_', '-')}", justify="right", no_wrap=True)
+    _add_quality(table, "what follows", policies, shown, evaluation.get("paired", {}), rivals)
     for slice_name, by_policy in evaluation.get("slices", {}).items():
-        _add_quality(table, config, by_policy, shown, {}, f"{slice_name.replace('_', ' ')}: ", METRICS[:1])
+        _add_quality(table, QUESTIONS.get(slice_name, slice_name.replace("_", " ")), by_policy, shown, {}, rivals)
     for label, size in _sizes(outcomes):
         table.add_row(label, size)
     table.add_section()
@@ -79,23 +86,25 @@ def _serve_line(config: RunConfig) -> str:
 
 def _add_quality(
     table: Table,
-    config: RunConfig,
+    question: str,
     policies: Mapping[str, Any],
     shown: Sequence[str],
     paired: Mapping[str, Any],
-    prefix: str,
-    metrics: Sequence[str] = METRICS,
+    rivals: Sequence[str],
 ) -> None:
     shots = sorted({shot for name in shown for shot in policies.get(name, {})}, key=int)
-    for order, metric in enumerate(metrics):
-        rows = [[policies.get(name, {}).get(shot, {}).get(metric) for name in shown] for shot in shots]
-        for shot, values in zip(shots, rows, strict=True):
-            label = f"{prefix}{'NDCG' if metric == 'ndcg' else metric}@{config.evaluate.cutoff}, k = {shot}"
-            # the paired difference is of the first metric, NDCG
-            difference = paired.get(shot, {}).get("adapted_minus_unadapted") if order == 0 else None
-            table.add_row(label, *(interval(value) for value in values), interval(difference, signed=True))
-        if rows:
-            table.add_section()
+    if not shots:
+        return
+    table.add_row(f"[bold]{question}[/bold]")
+    for shot in shots:
+        means = [policies.get(name, {}).get(shot, {}).get("ndcg", {}).get("mean") for name in shown]
+        differences = [paired.get(shot, {}).get(f"adapted_minus_{rival}") for rival in rivals]
+        table.add_row(
+            f"  k = {shot}",
+            *("" if mean is None else f"{mean:.3f}" for mean in means),
+            *(interval(difference, signed=True) for difference in differences),
+        )
+    table.add_section()
 
 
 def interval(value: Mapping[str, float] | None, *, signed: bool = False) -> str:
@@ -103,11 +112,11 @@ def interval(value: Mapping[str, float] | None, *, signed: bool = False) -> str:
     if not value or "mean" not in value:
         return ""
     sign = "+" if signed else ""
-    mean = f"{value['mean']:{sign}.4f}"
+    mean = f"{value['mean']:{sign}.3f}"
     if "low" not in value or "high" not in value:
         return mean
     # brackets would read as markup
-    return f"{mean} \\[{value['low']:{sign}.4f}, {value['high']:{sign}.4f}]"
+    return f"{mean} \\[{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
 
 
 def _sizes(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:

@@ -120,12 +120,13 @@ class FactorsConfig(Frozen):
     history_power: Share = 0.25
     item_power: Share = 0.5
     smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
+    identified_only: bool = True  # anonymous sessions blur what goes together for a user
 
 
 class MetatrainConfig(Frozen):
     """The outer loop: learn to adapt to new users, forget nothing about old ones."""
 
-    epochs: Positive = 8
+    epochs: Positive = 5
     batch_size: Positive = 64  # users
     learning_rate: PositiveFloat = 1e-3
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -141,17 +142,18 @@ class MetatrainConfig(Frozen):
     network_rate: float = Field(default=0.1, ge=0)  # learning rate of the teacher's network over learning_rate
     scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains, likewise
     map_rate: float = Field(default=0.1, ge=0)  # of the prior mean and the correction of features, likewise
+    refit_factors: bool = True  # from new tasks too, once they have taught the prior
     patience: Positive = 3
 
 
 class DistillConfig(Frozen):
     """A small student that ranks and adapts as the teacher does."""
 
-    hidden: Positive = 32
+    hidden: Positive = 48
     dropout: Share = 0.0
     epochs: Positive = 6
     batch_size: Positive = 64
-    learning_rate: PositiveFloat = 2e-3
+    learning_rate: PositiveFloat = 5e-3
     teacher_top: Positive = 50
     random_candidates: Positive = 200
     temperature: PositiveFloat = 0.1

@@ -15,7 +15,7 @@ from recsys.evaluation.ranking import QuerySets
 from recsys.logs.prepared import PreparedLog, Role
 from recsys.mdp.replay_buffer import attributes_of
 from recsys.mdp.state import History
-from recsys.types import IntArray, LongArray
+from recsys.types import BoolArray, IntArray, LongArray
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class ColdCases:
     def excluded(self) -> list[IntArray]:
         """Items kept out of each user's ranking."""
         return [np.unique(history.item) for history in self.first]
+
+
+def exclusion_mask(cases: ColdCases, items: int) -> BoolArray:
+    """Return which items are kept out of each user's ranking, (user, item)."""
+    mask = np.zeros((len(cases), items), bool)
+    for row, banned in enumerate(cases.excluded):
+        mask[row, banned] = True
+    return mask
 
 
 def history_of(log: PreparedLog, index: int, events: int | None = None) -> History:

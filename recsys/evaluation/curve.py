@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from recsys.adaptation import AdaptationPrior, adapt_to_first
-from recsys.evaluation.cold_start import ColdCases
+from recsys.evaluation.cold_start import ColdCases, exclusion_mask
 from recsys.evaluation.ranking import hits, ndcg, tie_order, top_items
 from recsys.mdp.state import encode_states
 from recsys.models.item_table import ItemTable
@@ -45,9 +45,7 @@ def kshot_curve(
     network.eval()
     batch = encode_states(cases.first, max_events=max(shots))
     states = network.state_vectors(batch)
-    excluded = np.zeros((len(cases), len(table)), bool)
-    for row, items in enumerate(cases.excluded):
-        excluded[row, items] = True
+    excluded = exclusion_mask(cases, len(table))
     ties = tie_order(len(table), seed=0)
     mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
+from recsys.config import FactorsConfig
 from recsys.logs.prepared import PreparedLog
 from recsys.types import FloatArray, LongArray
 
@@ -44,17 +45,44 @@ def interaction_matrix(log: PreparedLog, histories: LongArray) -> sparse.csr_mat
     return matrix
 
 
-def item_statistics(
-    matrix: sparse.csr_matrix, features: int, history_power: float, item_power: float, smoothing: float, seed: int
-) -> ItemStatistics:
-    """Return factors and popularity of an interaction matrix; fewer features are padded with zeros."""
+def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed: int) -> FloatArray:
+    """Return the factors of an interaction matrix, (item, feature); features beyond its rank are zeros."""
     popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()
     degree = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-    scaled = sparse.diags(degree**-history_power) @ matrix @ sparse.diags((popularity + smoothing) ** -item_power)
-    rank = min(features, min(matrix.shape) - 1)
+    scaled = (
+        sparse.diags(degree**-config.history_power)
+        @ matrix
+        @ sparse.diags((popularity + config.smoothing) ** -config.item_power)
+    )
+    rank = min(config.features, min(matrix.shape) - 1)
     _, singular, right = randomized_svd(scaled, rank, n_iter=6, random_state=seed % 2**32)
-    factors = np.zeros((matrix.shape[1], features), np.float32)
+    factors = np.zeros((matrix.shape[1], config.features), np.float32)
     factors[:, :rank] = right.T * np.sqrt(singular)
     seen = popularity > 0
     factors[seen] /= np.sqrt(np.mean(np.sum(factors[seen] ** 2, axis=1)))
-    return ItemStatistics(factors=factors, popularity=popularity)
+    return factors
+
+
+def factor_histories(log: PreparedLog, histories: LongArray, config: FactorsConfig) -> LongArray:
+    """Return the histories that factors are computed from: all, or those of identified users if there are any."""
+    identified = histories[np.asarray(log.history_user[histories]) >= 0]
+    return identified if config.identified_only and len(identified) else histories
+
+
+def rotate_onto(factors: FloatArray, reference: FloatArray) -> FloatArray:
+    """Return the factors turned by the orthogonal map that brings them nearest the reference (Procrustes).
+
+    Inner products stay as they are, so the kernel is that of `factors`, in the coordinates of `reference`.
+    """
+    left, _, right = np.linalg.svd(factors.T.astype(np.float64) @ reference.astype(np.float64))
+    return (factors @ (left @ right)).astype(np.float32)
+
+
+def item_statistics(log: PreparedLog, histories: LongArray, config: FactorsConfig, seed: int) -> ItemStatistics:
+    """Return the factors and the popularity that some training histories give."""
+    matrix = interaction_matrix(log, histories)
+    chosen = factor_histories(log, histories, config)
+    factors = cooccurrence_factors(
+        matrix if len(chosen) == len(histories) else interaction_matrix(log, chosen), config, seed
+    )
+    return ItemStatistics(factors=factors, popularity=np.asarray(matrix.sum(axis=0), np.float32).ravel())
