@@ -1,0 +1,131 @@
+"""The outer loop and distillation on batches whose losses are known or must stay finite."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.adaptation import AdaptationHead, AdaptationPrior
+from recsys.candidates.index import build_index
+from recsys.config import DistillConfig, IndexConfig, MetatrainConfig
+from recsys.learning.distillation import Distiller
+from recsys.learning.losses import NegativeSampler
+from recsys.learning.meta import MetaLearner
+from recsys.learning.target_network import frozen_copy
+from recsys.mdp.replay_buffer import cut_windows, read_windows
+from recsys.mdp.state import encode_states
+from recsys.mdp.tasks import TaskBatch, task_batches, task_starts
+from recsys.models.item_table import ItemTable
+from recsys.models.q_network import QNetwork
+from recsys.models.student import StudentNetwork
+from tests.factories import EVENT_TYPES, tiny_shape
+from tests.memory_log import Event, history, memory_log, random_told, taken
+
+ITEMS, FEATURES = 40, 5
+
+
+def learner(gain: float = 2.0) -> MetaLearner:
+    torch.manual_seed(0)
+    network = QNetwork(tiny_shape(ITEMS), temperature=0.1)
+    head = AdaptationHead(ITEMS, FEATURES, 4, len(EVENT_TYPES))
+    with torch.no_grad():
+        head.factors.normal_()
+        head.prior.gain.fill_(gain)
+    sampler = NegativeSampler.from_popularity(np.ones(ITEMS, np.float32))
+    settings = MetatrainConfig(negatives=30, temperature=0.1)
+    made = MetaLearner(
+        network, head, frozen_copy(network), sampler, settings, 0.5, torch.Generator().manual_seed(0)
+    )
+    made.refresh_means()
+    return made
+
+
+def some_tasks() -> tuple[TaskBatch, list[TaskBatch]]:
+    generator = np.random.default_rng(0)
+    log = memory_log([random_told(generator, 30, ITEMS) for _ in range(6)], items=ITEMS)
+    drawn = list(task_batches(log, task_starts(log, np.arange(6), 6), 64, 10, 50, generator))
+    return drawn[0], drawn
+
+
+OLD = encode_states([history(*map(Event, (3, 5, 7))), history(*map(Event, (2, 2)))], 20)
+
+
+def test_both_halves_reach_every_part_that_should_learn() -> None:
+    made = learner()
+    losses = made.losses(some_tasks()[0], OLD)
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    assert losses.shift > 1e-3
+    prior = made.head.prior
+    for parameter in (
+        prior.mean,
+        prior.gain,
+        prior.log_noise,
+        prior.growth,
+        prior.mix_logit,
+        made.head.log_precision,
+    ):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0
+
+
+def test_evidence_worth_nothing_moves_no_q() -> None:
+    assert learner(gain=0.0).losses(some_tasks()[0], OLD).shift == 0.0
+
+
+def test_an_old_batch_without_anything_rewarded_is_finite() -> None:
+    made = learner()
+    nothing = encode_states([history(Event(1, 0, 0, -1.0, 0))], 20)
+    losses = made.losses(some_tasks()[0], nothing)
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    assert losses.old_tasks == 0.0
+
+
+def test_tasks_that_ask_nothing_give_no_batch() -> None:
+    log = memory_log([taken(*([1] * 8))])
+    assert (
+        list(task_batches(log, task_starts(log, np.array([0]), 6), 4, 3, 50, np.random.default_rng(0))) == []
+    )
+
+
+def distiller(same: bool) -> Distiller:
+    torch.manual_seed(0)
+    teacher = QNetwork(tiny_shape(ITEMS), temperature=0.1).eval().requires_grad_(False)
+    vectors, bias = teacher.tower.table()
+    table = ItemTable.of(vectors, bias * 0.1, torch.randn(ITEMS, FEATURES))
+    student = StudentNetwork(teacher.shape).eval()
+    student.vectors = table.vectors
+    if same:
+        student.states.load_state_dict(teacher.states.state_dict())
+    prior = AdaptationPrior(FEATURES, len(EVENT_TYPES))
+    index = build_index(table.index_vectors().numpy(), IndexConfig())
+    settings = DistillConfig(teacher_top=10, random_candidates=20)
+    chance = torch.Generator().manual_seed(0)
+    return Distiller(teacher, prior, student, frozen_copy(prior), table, index, settings, 0.5, chance)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_but_the_next_item() -> None:
+    losses = distiller(same=True).losses(OLD, torch.tensor([2, 1]))
+    assert [losses.prior_kl, losses.adapted_kl, losses.advantage] == pytest.approx([0.0] * 3, abs=1e-6)
+    assert losses.next_item > 0
+    other = distiller(same=False).losses(OLD, torch.tensor([2, 1]))
+    assert min(other.prior_kl, other.adapted_kl, other.advantage) > 1e-4
+
+
+def test_a_batch_with_nothing_to_match_is_finite() -> None:
+    made = distiller(same=False)
+    losses = made.losses(encode_states([history(Event(1, 0, 0, -1.0, 0))], 20), torch.tensor([1]))
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in made.student.parameters())
+
+
+def test_replayed_windows_feed_the_outer_loop() -> None:
+    generator = np.random.default_rng(1)
+    told = [replace(random_told(generator, 20, ITEMS), train_end=None) for _ in range(5)]
+    log = memory_log(told, items=ITEMS)
+    windows = cut_windows(log, np.arange(5), 10, 2, generator)
+    losses = learner().losses(some_tasks()[0], read_windows(log, windows, generator))
+    assert losses.old_tasks > 0
