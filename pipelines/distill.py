@@ -34,7 +34,9 @@ def run(context: StepContext) -> Summary:
     teacher = load_teacher(context.inputs["metatrain"], config.pretrain.temperature).eval()
     head = load_head(context.inputs["metatrain"] / "head.safetensors").eval()
     table = table_of(teacher, head)
-    shape = replace(teacher.shape, hidden=settings.hidden, layers=1, encoder="recurrent", dropout=settings.dropout)
+    shape = replace(
+        teacher.shape, hidden=settings.hidden, layers=1, encoder="recurrent", dropout=settings.dropout
+    )
     torch.manual_seed(derive_seed(context.seed, "student"))
     student = StudentNetwork(shape)
     student.vectors = table.vectors
@@ -53,7 +55,10 @@ def run(context: StepContext) -> Summary:
     chance = numpy_generator(context.seed, "distill-windows")
     rate = settings.learning_rate
     optimizer = grouped_optimizer(
-        [(list(student.parameters()), rate, 1e-5), (list(prior.parameters()), rate * settings.prior_rate, 0.0)]
+        [
+            (list(student.parameters()), rate, 1e-5),
+            (list(prior.parameters()), rate * settings.prior_rate, 0.0),
+        ]
     )
     shots, evaluate = config.evaluate.shots, config.evaluate
     cases = cold_cases(
@@ -63,7 +68,9 @@ def run(context: StepContext) -> Summary:
     def curve() -> Curve:
         return kshot_curve(student, table, prior, cases, shots, evaluate.cutoff, config.pretrain.discount)
 
-    teacher_curve = kshot_curve(teacher, table, head.prior, cases, shots, evaluate.cutoff, config.pretrain.discount)
+    teacher_curve = kshot_curve(
+        teacher, table, head.prior, cases, shots, evaluate.cutoff, config.pretrain.discount
+    )
     context.log(f"teacher: validation NDCG@{evaluate.cutoff} {curve_text(shots, *teacher_curve.mean())}")
     of_teacher = float(teacher_curve.adapted.mean() + teacher_curve.unadapted.mean()) / 2
     histories = log.with_role(Role.TRAIN)

@@ -37,7 +37,8 @@ def run(context: StepContext) -> Summary:
     )
     lists, tuned = all_lists(context, log, cases)
     per_user = {
-        name: {k: quality(ranked, cases.query) for k, ranked in by_shots.items()} for name, by_shots in lists.items()
+        name: {k: quality(ranked, cases.query) for k, ranked in by_shots.items()}
+        for name, by_shots in lists.items()
     }
     report = {
         "users": len(cases),
@@ -59,7 +60,9 @@ def run(context: StepContext) -> Summary:
         },
         "baselines": tuned,
     }
-    (context.out / EVALUATION).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (context.out / EVALUATION).write_text(
+        json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
     return headline(report, settings)
 
 
@@ -84,8 +87,12 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
     lists: Lists = {
         "adapted": {k: served(k, adapt=True) for k in settings.shots},
         "unadapted": {k: served(k, adapt=False) for k in settings.shots},
-        "popularity": {k: scored_lists(popularity.policy.scores, cases, k, settings.cutoff) for k in settings.shots},
-        "item_knn": {k: scored_lists(item_knn.policy.scores, cases, k, settings.cutoff) for k in settings.shots},
+        "popularity": {
+            k: scored_lists(popularity.policy.scores, cases, k, settings.cutoff) for k in settings.shots
+        },
+        "item_knn": {
+            k: scored_lists(item_knn.policy.scores, cases, k, settings.cutoff) for k in settings.shots
+        },
         "adapted_exploring": {k: served(k, adapt=True, greedy=False) for k in settings.shots},
         "teacher_unadapted": teacher_lists(context, cases),
     }

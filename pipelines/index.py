@@ -45,7 +45,9 @@ def run(context: StepContext) -> Summary:
     )
     catalogue = read_catalogue(prepared / "items.parquet")
     save_bundle(context.out / BUNDLE, info, student, prior, table, popularity, catalogue, index)
-    context.log(f"{len(index)} items, {index.features} features, recall@{config.index.candidates} {found:.4f}")
+    context.log(
+        f"{len(index)} items, {index.features} features, recall@{config.index.candidates} {found:.4f}"
+    )
     return {"items": len(index), "features": index.features, "recall": round(found, 4)}
 
 

@@ -64,12 +64,22 @@ def run(context: StepContext) -> Summary:
     )
     shots = config.evaluate.shots
     cases = cold_cases(
-        log, Role.COLD_VALIDATION, max(shots), config.evaluate.max_users, numpy_generator(context.seed, "validation")
+        log,
+        Role.COLD_VALIDATION,
+        max(shots),
+        config.evaluate.max_users,
+        numpy_generator(context.seed, "validation"),
     )
 
     def quality() -> tuple[float, np.ndarray, np.ndarray]:
         curve = kshot_curve(
-            network, table_of(network, head), head.prior, cases, shots, config.evaluate.cutoff, config.pretrain.discount
+            network,
+            table_of(network, head),
+            head.prior,
+            cases,
+            shots,
+            config.evaluate.cutoff,
+            config.pretrain.discount,
         )
         adapted, unadapted = curve.mean()
         return float(adapted.mean()), adapted, unadapted
@@ -117,8 +127,12 @@ def run(context: StepContext) -> Summary:
         "noise": round(float(head.prior.log_noise.detach().exp()), 3),
         "mix": round(float(torch.sigmoid(head.prior.mix_logit.detach())), 3),
     }
-    gains = dict(zip(log.info.event_types, (round(float(g), 3) for g in head.prior.gain.detach()), strict=True))
-    (context.out / "prior.json").write_text(json.dumps({**summary, "gain": gains}, indent=2, sort_keys=True) + "\n")
+    gains = dict(
+        zip(log.info.event_types, (round(float(g), 3) for g in head.prior.gain.detach()), strict=True)
+    )
+    (context.out / "prior.json").write_text(
+        json.dumps({**summary, "gain": gains}, indent=2, sort_keys=True) + "\n"
+    )
     return summary
 
 

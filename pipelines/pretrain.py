@@ -49,7 +49,11 @@ def run(context: StepContext) -> Summary:
     optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
     shots = config.evaluate.shots
     cases = cold_cases(
-        log, Role.COLD_VALIDATION, max(shots), config.evaluate.max_users, numpy_generator(context.seed, "validation")
+        log,
+        Role.COLD_VALIDATION,
+        max(shots),
+        config.evaluate.max_users,
+        numpy_generator(context.seed, "validation"),
     )
     best = BestEpoch(settings.patience)
     update = 0
@@ -70,7 +74,14 @@ def run(context: StepContext) -> Summary:
             update += 1
             context.progress.advance(1, loss=float(losses.total.detach()))
             if update % 20 == 0:
-                for name in ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax"):
+                for name in (
+                    "supervised",
+                    "td",
+                    "conservative",
+                    "mean_max_q",
+                    "mean_return",
+                    "unsupported_argmax",
+                ):
                     context.scalars.add(f"pretrain/{name}", getattr(losses, name), update)
         quality = validation_quality(network, cases, config)
         context.scalars.add("pretrain/validation_ndcg", quality, update)
@@ -118,7 +129,9 @@ def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -
     vectors, bias = network.tower.table()
     table = ItemTable.of(vectors, bias * network.temperature, torch.zeros(len(bias), 1))
     evaluate = config.evaluate
-    curve = kshot_curve(network, table, None, cases, evaluate.shots, evaluate.cutoff, config.pretrain.discount)
+    curve = kshot_curve(
+        network, table, None, cases, evaluate.shots, evaluate.cutoff, config.pretrain.discount
+    )
     return float(curve.unadapted.mean())
 
 

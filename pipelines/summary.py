@@ -16,6 +16,7 @@ from recsys.config import RunConfig
 
 POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # in this order; evaluation.json holds more
 RIVALS = ("unadapted", "item_knn")  # differences are paired, user by user
+HEADERS = {"popularity": "popular", "item_knn": "item-knn"}
 QUESTIONS = {"basket_completion": "same basket"}
 WIDE = 104  # characters that both differences need
 MODEL_SUFFIX = ".safetensors"
@@ -56,12 +57,14 @@ def results_table(
     )
     table.add_column("events seen", no_wrap=True)
     for name in shown:
-        table.add_column(name.replace("_", "-"), justify="right", no_wrap=True)
+        table.add_column(HEADERS.get(name, name), justify="right", no_wrap=True)
     for rival in rivals:
         table.add_column(f"adapted - {rival.replace('_', '-')}", justify="right", no_wrap=True)
     _add_quality(table, "what follows", policies, shown, evaluation.get("paired", {}), rivals)
     for slice_name, by_policy in evaluation.get("slices", {}).items():
-        _add_quality(table, QUESTIONS.get(slice_name, slice_name.replace("_", " ")), by_policy, shown, {}, rivals)
+        _add_quality(
+            table, QUESTIONS.get(slice_name, slice_name.replace("_", " ")), by_policy, shown, {}, rivals
+        )
     for label, size in _sizes(outcomes):
         table.add_row(label, size)
     table.add_section()

@@ -77,7 +77,9 @@ class StateConfig(Frozen):
     """How much of a history the ranker reads."""
 
     max_events: Positive = 50
-    session_gap_minutes: PositiveFloat = 30.0  # a live event without a session starts a new one after this pause
+    session_gap_minutes: PositiveFloat = (
+        30.0  # a live event without a session starts a new one after this pause
+    )
 
 
 class ModelConfig(Frozen):
@@ -139,7 +141,9 @@ class MetatrainConfig(Frozen):
     negatives: Positive = 2048
     old_task_weight: float = Field(default=1.0, ge=0)
     old_states: Positive = 512  # replayed per step
-    network_rate: float = Field(default=0.1, ge=0)  # learning rate of the teacher's network over learning_rate
+    network_rate: float = Field(
+        default=0.1, ge=0
+    )  # learning rate of the teacher's network over learning_rate
     scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains, likewise
     map_rate: float = Field(default=0.1, ge=0)  # of the prior mean and the correction of features, likewise
     refit_factors: bool = True  # from new tasks too, once they have taught the prior
@@ -160,7 +164,9 @@ class DistillConfig(Frozen):
     advantage_weight: float = Field(default=1.0, ge=0)
     next_item_weight: float = Field(default=0.2, ge=0)
     adapted_weight: float = Field(default=1.0, ge=0)
-    prior_rate: float = Field(default=0.1, ge=0)  # learning rate of the student's adaptation prior over its network's
+    prior_rate: float = Field(
+        default=0.1, ge=0
+    )  # learning rate of the student's adaptation prior over its network's
     patience: Positive = 3
 
 

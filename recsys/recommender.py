@@ -96,9 +96,9 @@ class Recommender:
         """Return n items for a user, best first; fewer if the catalogue left after exclusions is smaller."""
         exploration = GREEDY if greedy else self._bundle.info.exploration
         query, support_events = self._query(history, adapt=adapt)
-        banned = np.unique(np.fromiter(exclude, np.int64, len(exclude)))
+        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
         if exclude_seen:
-            banned = np.union1d(banned, history.item)
+            banned = np.union1d(banned, history.item).astype(np.int32)
         candidates, scores = self._candidates(query, n, banned)
         places, propensities = draw_list(scores, n, exploration, np.random.default_rng(seed))
         return Recommendation(
@@ -135,7 +135,7 @@ class Recommender:
         batch = encode_states([history], bundle.info.state.max_events)
         states = bundle.student.state_vectors(batch)
         last = int(batch.lengths[0])
-        fast = bundle.prior.mean
+        fast: torch.Tensor = bundle.prior.mean
         if adapt and last:
             fast = adapt_to_first(
                 batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
@@ -162,7 +162,10 @@ class Recommender:
         if not attributes:
             return self._no_attributes
         names = self._bundle.info.attributes
-        coded = [table.get(attributes.get(name, ""), 0) for name, table in zip(names, self._attribute_code, strict=True)]
+        coded = [
+            table.get(attributes.get(name, ""), 0)
+            for name, table in zip(names, self._attribute_code, strict=True)
+        ]
         return np.array(coded, np.int32)
 
 

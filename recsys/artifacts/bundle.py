@@ -1,11 +1,11 @@
 """A bundle: everything that serving needs of a model, in one folder, without pickle.
 
-    bundle.json            format, network shape, state, vocabularies, rewards, index and exploration settings
-    student.safetensors    the state network
-    prior.safetensors      the adaptation prior
-    items.safetensors      vectors e_i, bias b_i, features φ(i), popularity; first axis item
-    items.parquet          ids, titles, categories, price, availability; row = item index
-    index.faiss            the candidate index over [e_i, φ(i), b_i]
+bundle.json            format, network shape, state, vocabularies, rewards, index and exploration settings
+student.safetensors    the state network
+prior.safetensors      the adaptation prior
+items.safetensors      vectors e_i, bias b_i, features φ(i), popularity; first axis item
+items.parquet          ids, titles, categories, price, availability; row = item index
+index.faiss            the candidate index over [e_i, φ(i), b_i]
 """
 
 import json
@@ -25,10 +25,10 @@ from recsys.candidates.index import CandidateIndex, load_index
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
 from recsys.errors import UserError
-from recsys.models.weights import save_module
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape
 from recsys.models.student import StudentNetwork
+from recsys.models.weights import save_module
 
 FORMAT = 1
 PRICE = "price"
@@ -67,7 +67,9 @@ class BundleInfo:
         """Parse bundle.json; raises UserError for another format."""
         raw = json.loads(text)
         if raw.get("format") != FORMAT:
-            raise UserError(f"{where} has bundle format {raw.get('format')}, this version reads {FORMAT}; publish it again")
+            raise UserError(
+                f"{where} has bundle format {raw.get('format')}, this version reads {FORMAT}; publish it again"
+            )
         return BundleInfo(
             shape=NetworkShape(**{**raw["shape"], "attribute_sizes": tuple(raw["shape"]["attribute_sizes"])}),
             state=StateConfig(**raw["state"]),
@@ -110,14 +112,24 @@ def save_bundle(
     (folder / "bundle.json").write_text(info.to_json(), encoding="utf-8")
     save_module(student, folder / "student.safetensors")
     save_module(prior, folder / "prior.safetensors")
-    columns = {"vectors": table.vectors, "bias": table.bias, "features": table.features, "popularity": popularity}
-    save_file({name: column.detach().contiguous() for name, column in columns.items()}, str(folder / "items.safetensors"))
+    columns = {
+        "vectors": table.vectors,
+        "bias": table.bias,
+        "features": table.features,
+        "popularity": popularity,
+    }
+    save_file(
+        {name: column.detach().contiguous() for name, column in columns.items()},
+        str(folder / "items.safetensors"),
+    )
     pq.write_table(
         pa.table(
             {
                 c.ITEM_ID: pa.array(catalogue.item_ids, pa.string()),
                 c.TITLE: pa.array(catalogue.titles, pa.string()),
-                c.CATEGORIES: pa.array([list(names) for names in catalogue.categories], pa.list_(pa.string())),
+                c.CATEGORIES: pa.array(
+                    [list(names) for names in catalogue.categories], pa.list_(pa.string())
+                ),
                 PRICE: pa.array(catalogue.price, pa.float32()),
                 c.AVAILABLE: pa.array(catalogue.available, pa.bool_()),
             }

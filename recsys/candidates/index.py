@@ -10,6 +10,8 @@ from recsys.config import IndexConfig
 from recsys.errors import UserError
 from recsys.types import FloatArray, LongArray
 
+MIN_ITEMS_PER_CELL = 40  # what FAISS asks for to train a cell
+
 
 class CandidateIndex:
     """A FAISS index whose row numbers are item indices."""
@@ -39,16 +41,15 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
     """Build the configured kind of index over item vectors, (item, feature)."""
     items, features = vectors.shape
     metric = faiss.METRIC_INNER_PRODUCT
-    if config.kind == "ivf" and items >= 40 * config.ivf_cells:
-        quantizer = faiss.IndexFlatIP(features)
-        index = faiss.IndexIVFFlat(quantizer, features, config.ivf_cells, metric)
+    index: faiss.Index
+    if config.kind == "ivf" and items >= MIN_ITEMS_PER_CELL * config.ivf_cells:
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(features), features, config.ivf_cells, metric)
         index.train(vectors)
-        index.nprobe = config.ivf_probes
     elif config.kind == "hnsw":
         index = faiss.IndexHNSWFlat(features, config.hnsw_links, metric)
-        index.hnsw.efSearch = config.hnsw_ef
     else:  # too few items to train cells: exact search is faster anyway
         index = faiss.IndexFlatIP(features)
+    _set_effort(index, config)
     index.add(np.ascontiguousarray(vectors, np.float32))
     return CandidateIndex(index)
 
@@ -58,12 +59,19 @@ def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
-        raise UserError(f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again") from None
+        raise UserError(
+            f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again"
+        ) from None
+    _set_effort(index, config)
+    return CandidateIndex(index)
+
+
+def _set_effort(index: faiss.Index, config: IndexConfig) -> None:
+    """Set how far a search looks; FAISS keeps neither number in the file."""
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = config.ivf_probes
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = config.hnsw_ef
-    return CandidateIndex(index)
 
 
 def recall(index: CandidateIndex, vectors: FloatArray, queries: FloatArray, count: int) -> float:

@@ -59,7 +59,9 @@ def history_of(log: PreparedLog, index: int, events: int | None = None) -> Histo
     )
 
 
-def cold_cases(log: PreparedLog, role: Role, shots: int, max_users: int, generator: np.random.Generator) -> ColdCases:
+def cold_cases(
+    log: PreparedLog, role: Role, shots: int, max_users: int, generator: np.random.Generator
+) -> ColdCases:
     """Return the cases of one role; a random `max_users` of them if there are more.
 
     What validation users do after the test cut is left out: nothing of the test period may choose a model.

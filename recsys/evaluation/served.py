@@ -33,7 +33,11 @@ def served_lists(
 
 
 def scored_lists(
-    scores: Callable[[list[History]], FloatArray], cases: ColdCases, shots: int, count: int, batch_size: int = 256
+    scores: Callable[[list[History]], FloatArray],
+    cases: ColdCases,
+    shots: int,
+    count: int,
+    batch_size: int = 256,
 ) -> IntArray:
     """Return the best items of a policy that scores the whole catalogue, under the same exclusions; (user, count)."""
     lists = []

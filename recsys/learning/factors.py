@@ -65,7 +65,7 @@ def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed:
 
 def factor_histories(log: PreparedLog, histories: LongArray, config: FactorsConfig) -> LongArray:
     """Return the histories that factors are computed from: all, or those of identified users if there are any."""
-    identified = histories[np.asarray(log.history_user[histories]) >= 0]
+    identified: LongArray = histories[np.asarray(log.history_user[histories]) >= 0]
     return identified if config.identified_only and len(identified) else histories
 
 
@@ -78,7 +78,9 @@ def rotate_onto(factors: FloatArray, reference: FloatArray) -> FloatArray:
     return (factors @ (left @ right)).astype(np.float32)
 
 
-def item_statistics(log: PreparedLog, histories: LongArray, config: FactorsConfig, seed: int) -> ItemStatistics:
+def item_statistics(
+    log: PreparedLog, histories: LongArray, config: FactorsConfig, seed: int
+) -> ItemStatistics:
     """Return the factors and the popularity that some training histories give."""
     matrix = interaction_matrix(log, histories)
     chosen = factor_histories(log, histories, config)

@@ -1,7 +1,6 @@
 """The slowly moving copy of the network that supplies bootstrap values."""
 
 import copy
-
 from typing import TypeVar
 
 import torch
@@ -23,5 +22,5 @@ def soft_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     """θ⁻ ← (1 − τ) θ⁻ + τ θ (Lillicrap et al. 2016, eq. in algorithm 1); rate 1 is a hard update."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
         slow.lerp_(fast, rate)
-    for slow, fast in zip(target.buffers(), online.buffers(), strict=True):
-        slow.copy_(fast)
+    for constant, current in zip(target.buffers(), online.buffers(), strict=True):
+        constant.copy_(current)

@@ -65,7 +65,11 @@ def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Genera
     """Return the tokens of windows, events of equal time reordered by the generator if one is given."""
     lengths = windows.end - windows.start
     rows = np.repeat(np.arange(len(windows)), lengths)
-    events = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(windows.start, lengths)
+    events = (
+        np.arange(len(rows))
+        - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        + np.repeat(windows.start, lengths)
+    )
     timestamp = np.asarray(log.timestamp[events])
     session = np.asarray(log.session[events])
     if generator is not None:
@@ -94,7 +98,9 @@ def first_seen(batch: StateBatch) -> np.ndarray[tuple[int, ...], np.dtype[np.boo
     item = batch.item.numpy()
     rows, columns = np.nonzero(item >= 0)
     flat = rows.astype(np.int64) * (int(item.max(initial=0)) + 1) + item[rows, columns]
-    _, first = np.unique(flat, return_index=True)  # np.unique returns the earliest index; row-major order is time order
+    _, first = np.unique(
+        flat, return_index=True
+    )  # np.unique returns the earliest index; row-major order is time order
     mask = np.zeros(item.shape, bool)
     mask[rows[first], columns[first]] = True
     return mask

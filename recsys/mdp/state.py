@@ -100,7 +100,7 @@ def lay_tokens(
     changed[first] = 1.0
 
     def laid(values: npt.NDArray[np.generic], dtype: type, fill: float) -> torch.Tensor:
-        padded = np.full((len(lengths), time), fill, dtype)
+        padded: npt.NDArray[np.generic] = np.full((len(lengths), time), fill, dtype)
         padded[rows, columns] = values
         return torch.from_numpy(padded)
 

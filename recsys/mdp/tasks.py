@@ -36,7 +36,7 @@ def old_and_new_tasks(log: PreparedLog, new_share: float, seed: int) -> tuple[Lo
     histories = log.with_role(Role.TRAIN)
     histories = histories[log.history_train_end[histories] > 0]
     users = histories[np.asarray(log.history_user[histories]) >= 0]
-    drawn = numpy_generator(seed, "new-tasks").permutation(users)[: int(round(new_share * len(users)))]
+    drawn = numpy_generator(seed, "new-tasks").permutation(users)[: round(new_share * len(users))]
     return np.setdiff1d(histories, drawn), np.sort(drawn)
 
 
@@ -58,7 +58,8 @@ def task_starts(log: PreparedLog, histories: LongArray, min_events: int) -> Wind
 def draw_shots(available: LongArray, max_support: int, generator: np.random.Generator) -> LongArray:
     """Draw numbers of support events, P(k) ∝ log(1 + 1/k) up to `max_support`, leaving at least one event; (task,)."""
     drawn = np.floor(np.exp(generator.random(len(available)) * np.log(max_support + 1))).astype(np.int64)
-    return np.clip(np.minimum(drawn, available - 1), 1, max_support)
+    shots: LongArray = np.clip(np.minimum(drawn, available - 1), 1, max_support)
+    return shots
 
 
 def task_batches(

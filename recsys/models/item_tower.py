@@ -43,11 +43,13 @@ class ItemTower(nn.Module):
         keep = self.known[item]
         if self.training and self.id_dropout > 0:
             keep = keep * (torch.rand(keep.shape) >= self.id_dropout)
-        return self.id_embedding(item) * keep[..., None] + self.content_map(self.content[item])
+        return torch.as_tensor(
+            self.id_embedding(item) * keep[..., None] + self.content_map(self.content[item])
+        )
 
     def biases(self, item: torch.Tensor) -> torch.Tensor:
         """Return b_i for indices of any shape."""
-        return self.bias(item)[..., 0]
+        return torch.as_tensor(self.bias(item))[..., 0]
 
     @torch.no_grad()
     def table(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -80,7 +80,8 @@ class QNetwork(nn.Module):
 
     def state_vectors(self, batch: StateBatch) -> StateVectors:
         """Return the states around each token of the batch."""
-        return self.states(batch, self.tower(batch.item.clamp(min=0)))
+        states: StateVectors = self.states(batch, self.tower(batch.item.clamp(min=0)))
+        return states
 
     def item_side(self, item: torch.Tensor) -> "ItemSide":
         """Return what Q and the behaviour head need of some items."""

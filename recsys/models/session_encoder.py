@@ -54,16 +54,22 @@ class TokenProjection(nn.Module):
     """(item vector, event type, reward, time gap, session start) -> token vector; attributes -> start vector."""
 
     def __init__(
-        self, item_features: int, event_types: int, attribute_sizes: tuple[int, ...], hidden: int, dropout: float
+        self,
+        item_features: int,
+        event_types: int,
+        attribute_sizes: tuple[int, ...],
+        hidden: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.event_type = nn.Embedding(event_types, item_features)
         nn.init.zeros_(self.event_type.weight)
         self.project = nn.Linear(item_features + 3, hidden)
         self.start = nn.Parameter(torch.randn(hidden) * 0.1)
-        self.attributes = nn.ModuleList(nn.Embedding(size + 1, hidden) for size in attribute_sizes)
-        for table in self.attributes:
+        tables = [nn.Embedding(size + 1, hidden) for size in attribute_sizes]
+        for table in tables:
             nn.init.zeros_(table.weight)
+        self.attributes = nn.ModuleList(tables)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, batch: StateBatch, item_vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
