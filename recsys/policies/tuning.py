@@ -145,7 +145,7 @@ def search(
         return True
 
     grid = [replace(start, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
-    for place in generator.permutation(len(grid))[: trials // 2 - 1]:
+    for place in generator.permutation(len(grid))[: max(0, trials // 2 - 1)]:
         better(grid[place])
     names = list(axes)
     improved = True

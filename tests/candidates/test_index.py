@@ -1,0 +1,76 @@
+"""One battery for every kind of index; the exact one against numpy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.candidates.index import build_index, load_index, recall
+from recsys.config import IndexConfig
+from recsys.errors import UserError
+
+FLAT = IndexConfig(kind="flat")
+KINDS = [FLAT, IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=8), IndexConfig(kind="hnsw", hnsw_links=16)]
+GENERATOR = np.random.default_rng(0)
+VECTORS = GENERATOR.normal(size=(1500, 12)).astype(np.float32)
+QUERIES = GENERATOR.normal(size=(40, 12)).astype(np.float32)
+
+every_kind = pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
+
+
+def test_exact_search_is_a_sort() -> None:
+    items, products = build_index(VECTORS, FLAT).search(QUERIES, 10)
+    expected = QUERIES @ VECTORS.T
+    np.testing.assert_array_equal(items, np.argsort(-expected, axis=1)[:, :10])
+    np.testing.assert_allclose(products, -np.sort(-expected, axis=1)[:, :10], rtol=1e-4, atol=1e-5)
+
+
+@every_kind
+def test_a_kind_finds_nearly_what_exact_search_finds(config: IndexConfig) -> None:
+    index = build_index(VECTORS, config)
+    assert (len(index), index.features) == (1500, 12)
+    assert recall(index, VECTORS, QUERIES, 10) >= (1.0 if config.kind == "flat" else 0.9)
+
+
+@every_kind
+def test_products_are_those_of_the_items_found_and_fall(config: IndexConfig) -> None:
+    items, products = build_index(VECTORS, config).search(QUERIES, 20)
+    assert items.shape == products.shape == (40, 20)
+    for row in range(40):
+        found = items[row] >= 0
+        np.testing.assert_allclose(
+            products[row][found], VECTORS[items[row][found]] @ QUERIES[row], rtol=1e-3, atol=1e-4
+        )
+        assert (np.diff(products[row][found]) <= 1e-6).all()
+        assert len(set(items[row][found])) == found.sum()
+
+
+@every_kind
+def test_an_index_comes_back_from_disk_as_it_was(config: IndexConfig, tmp_path: Path) -> None:
+    index = build_index(VECTORS, config)
+    index.save(tmp_path / "index.faiss")
+    items, _ = load_index(tmp_path / "index.faiss", config).search(QUERIES, 10)
+    np.testing.assert_array_equal(items, index.search(QUERIES, 10)[0])
+
+
+@every_kind
+def test_more_than_there_is_gives_what_there_is(config: IndexConfig) -> None:
+    items, _ = build_index(VECTORS[:30], config).search(QUERIES[:2], 1000)
+    assert items.shape == (2, 30)
+    assert set(items[0].tolist()) - {-1} <= set(range(30))
+
+
+def test_a_catalogue_too_small_for_cells_is_searched_exactly() -> None:
+    index = build_index(VECTORS, IndexConfig(kind="ivf", ivf_cells=256))
+    assert recall(index, VECTORS, QUERIES, 20) == 1.0
+
+
+def test_what_is_no_index_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "index.faiss"
+    for content in (b"", b"not an index at all"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="not a FAISS index") as caught:
+            load_index(path, FLAT)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="not a FAISS index"):
+        load_index(tmp_path / "absent.faiss", FLAT)
