@@ -75,7 +75,8 @@ def rotate_onto(factors: FloatArray, reference: FloatArray) -> FloatArray:
     Inner products stay as they are, so the kernel is that of `factors`, in the coordinates of `reference`.
     """
     left, _, right = np.linalg.svd(factors.T.astype(np.float64) @ reference.astype(np.float64))
-    return (factors @ (left @ right)).astype(np.float32)
+    turned: FloatArray = (factors @ (left @ right)).astype(np.float32)
+    return turned
 
 
 def item_statistics(

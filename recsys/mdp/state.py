@@ -87,7 +87,7 @@ def lay_tokens(
     lengths: npt.NDArray[np.integer],
     attributes: npt.NDArray[np.integer],
 ) -> StateBatch:
-    """Return the tokens of histories whose events are given end to end; shapes (event,), (batch,), (batch, attribute)."""
+    """Return the tokens of histories whose events, (event,), are given end to end; lengths (batch,)."""
     ends = np.cumsum(lengths)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     columns = np.arange(len(item)) - np.repeat(ends - lengths, lengths)

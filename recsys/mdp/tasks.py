@@ -70,7 +70,7 @@ def task_batches(
     max_query: int,
     generator: np.random.Generator,
 ) -> Iterator[TaskBatch]:
-    """Yield every start once, in random order, each with a fresh number of shots; queries end after `max_query` events."""
+    """Yield every start once, in random order, with a fresh number of shots; queries end after `max_query` events."""
     order = generator.permutation(len(starts))
     for first in range(0, len(order), batch_size):
         tasks = starts.take(order[first : first + batch_size])
