@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from recsys.config import PretrainConfig
+from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.dqn import DQNLearner, behavior_index, likely_actions, supported_values
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.mdp.state import StateBatch, encode_states
 from recsys.models.q_network import ItemSide, QNetwork
+from recsys.models.weights import save_module
 from tests.factories import tiny_shape
 from tests.memory_log import Event, history, random_history
 
@@ -189,9 +191,6 @@ def test_likely_actions_are_those_of_the_behaviour_head() -> None:
 
 
 def test_weights_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
-    from recsys.learning.checkpoint import load_teacher, save_shape
-    from recsys.models.weights import save_module
-
     made = learner("sarsa").network
     save_module(made, tmp_path / "teacher.safetensors")
     save_shape(made.shape, tmp_path / "teacher.json")
