@@ -68,9 +68,6 @@ class PrepareConfig(Frozen):
     split: SplitConfig = SplitConfig()
     reward: RewardConfig = RewardConfig()
     content_features: Positive = 64  # width of the text and category embedding
-    min_item_events: int = Field(
-        default=1, ge=0
-    )  # rarer items stay in the catalogue but train no id embedding
 
 
 class StateConfig(Frozen):
