@@ -64,6 +64,13 @@ def test_no_support_leaves_the_prior_exactly() -> None:
     assert torch.equal(prior.adapt(features, support).mean, prior.mean.expand(BATCH, -1))
 
 
+def test_padding_is_no_evidence() -> None:
+    _, support = random_support()
+    evidence = random_prior().evidence(support).detach()
+    assert not evidence[~support.present].any()
+    assert evidence[support.present].all()
+
+
 def test_zero_gain_leaves_a_zero_prior_exactly() -> None:
     prior, (features, support) = random_prior(), random_support()
     with torch.no_grad():

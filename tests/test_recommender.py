@@ -115,6 +115,16 @@ def test_exclusions_never_make_a_list_short_while_there_is_more(recommender: Rec
     assert len(given.items) == 10
 
 
+def test_a_narrow_catalogue_is_searched_further_down(bundle: Bundle, recommender: Recommender) -> None:
+    """The best 30 of 40 cannot be had, and the index is asked for 20 candidates at first."""
+    order = recommender.recommend(recommender.history([]), ITEMS, seed=0, greedy=True).items
+    available = np.ones(ITEMS, bool)
+    available[order[:30]] = False
+    narrow = Recommender(replace(bundle, catalogue=replace(bundle.catalogue, available=available)))
+    given = narrow.recommend(narrow.history([]), 10, seed=0, greedy=True)
+    assert given.items.tolist() == order[30:].tolist()
+
+
 def test_the_same_history_and_seed_give_the_same_list(recommender: Recommender, bundle: Bundle) -> None:
     history = recommender.history(EVENTS)
     one = recommender.recommend(history, 10, seed=5)

@@ -36,6 +36,12 @@ def test_tokens_are_those_computed_by_hand() -> None:
     assert batch.present.tolist() == [[True, True, True], [True, False, False]]
 
 
+def test_every_history_starts_a_session_whatever_its_neighbour_was_in() -> None:
+    batch = encode_states([history(Event(1, 9 * 3600, 4), Event(2, 9 * 3600, 4)), history(Event(3, 0, 4))], 5)
+    assert batch.new_session.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert not batch.log_gap.any()
+
+
 def test_only_the_newest_events_are_read_and_the_oldest_of_them_starts_afresh() -> None:
     cut = encode_states(TWO[:1], max_events=2)
     assert cut.item.tolist() == [[2, 4]]
