@@ -212,7 +212,7 @@ class RunConfig(Frozen):
 
     name: str
     seed: int = 7
-    threads: Positive = 2
+    threads: Positive = 1  # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
     output: Path = Path("runs")
     prepare: PrepareConfig
     state: StateConfig = StateConfig()

@@ -67,6 +67,13 @@ def write_tiny_bundle(
     prior = AdaptationPrior(6, len(EVENT_TYPES))
     index = build_index(table.index_vectors().numpy(), info.index)
     save_bundle(
-        folder, info, StudentNetwork(shape), prior, table, torch.arange(items, 0, -1).float(), catalogue, index
+        folder,
+        info,
+        StudentNetwork(shape),
+        prior,
+        table,
+        torch.arange(items, 0, -1).float(),
+        catalogue,
+        index,
     )
     return folder
