@@ -5,6 +5,7 @@ from pathlib import Path
 from pipelines.progress import PhaseReporter
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
+from recsys.datasets.mapping import side_tables
 from recsys.logs.prepare import prepare
 
 
@@ -26,7 +27,9 @@ def run(context: StepContext) -> Summary:
 def sources(config: RunConfig) -> tuple[Path, ...]:
     """Return what the step reads from outside the run: a change of content makes the artifact stale."""
     log = config.prepare.log
-    return (log.path,) if log.mapping is None else (log.path, log.mapping)
+    if log.mapping is None:
+        return (log.path,)
+    return (log.path, log.mapping, *side_tables(log.mapping))
 
 
 STEP = Step(

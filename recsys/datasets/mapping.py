@@ -84,3 +84,9 @@ def load_mapping(path: Path) -> Mapping:
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{path}: {where}: {message}; docs/logs.md shows a mapping") from None
+
+
+def side_tables(path: Path) -> tuple[Path, ...]:
+    """Return the item and user files that a mapping names."""
+    mapping = load_mapping(path)
+    return tuple(path.parent / table.path for table in (mapping.items, mapping.users) if table is not None)
