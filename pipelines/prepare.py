@@ -1,20 +1,36 @@
 """Prepare: from a raw log to the tables and memory-mapped arrays that every later step reads."""
 
 from pathlib import Path
+from typing import Final
 
 from pipelines.progress import PhaseReporter
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
 from recsys.datasets.mapping import side_tables
+from recsys.errors import UserError
 from recsys.logs.prepare import prepare
+
+QUARANTINE: Final = "quarantine.csv"  # the refused rows, beside what was made of the others
 
 
 def run(context: StepContext) -> Summary:
-    """Read the configured log into `out` (layout: recsys/logs/prepared.py)."""
+    """Read the configured log into `out` (layout: recsys/logs/prepared.py).
+
+    Raises UserError if the log is refused; where single rows were the reason, they stay in the run's folder.
+    """
     reporter = PhaseReporter(context.progress, "rows")
-    info = prepare(context.config.prepare, context.seed, context.out, reporter)
+    refused = context.config.output / context.config.name / QUARANTINE
+    refused.unlink(missing_ok=True)
+    try:
+        info = prepare(context.config.prepare, context.seed, context.out, reporter)
+    except UserError as error:
+        written = context.out / QUARANTINE  # vanishes with the unfinished artifact
+        if str(written) not in str(error):
+            raise
+        written.replace(refused)
+        raise UserError(str(error).replace(str(written), str(refused))) from None
     for reason, rows in info.quarantined.items():
-        context.log(f"{rows:,} rows put aside: {reason} (see quarantine.csv)")
+        context.log(f"{rows:,} rows put aside: {reason} (see {QUARANTINE})")
     return {
         "events": info.events,
         "items": info.items,

@@ -9,6 +9,7 @@ from rich.console import Console
 from pipelines import prepare
 from pipelines.runner import Outcome, run_steps
 from recsys.config import RunConfig, SplitConfig, validate_config
+from recsys.errors import UserError
 
 MAPPING = """
 event_type = "purchase"
@@ -52,3 +53,26 @@ def test_an_edited_item_or_user_file_makes_the_prepared_log_stale(
     path = tmp_path / "described" / file
     path.write_text(path.read_text().replace("red", "tan").replace("DE", "FR") + "\n")
     assert not run(config).kept
+
+
+def test_a_log_with_too_many_bad_rows_leaves_them_where_the_error_says(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    good = log.read_text()
+    log.write_text(good + "1,a,yesterday\n")
+    with pytest.raises(UserError) as error:
+        run(config)
+    kept = tmp_path / "runs" / "mine" / "quarantine.csv"
+    assert f"see {kept}," in str(error.value)
+    assert "yesterday" in kept.read_text()
+    log.write_text(good)
+    run(config)
+    assert not kept.exists()
+
+
+def test_a_log_refused_as_a_whole_leaves_no_empty_quarantine(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("u,i\n1,a\n")
+    with pytest.raises(UserError, match="has no column t"):
+        run(config)
+    assert not (tmp_path / "runs" / "mine" / "quarantine.csv").exists()
