@@ -9,22 +9,26 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from pipelines.metatrain import table_of
 from pipelines.publish import BUNDLE, EVALUATION
 from pipelines.steps import Step, StepContext, Summary
+from recsys.adaptation import AdaptationHead
 from recsys.config import EvaluateConfig
-from recsys.evaluation.cold_start import ColdCases, cold_cases, exclusion_mask
+from recsys.errors import UserError
+from recsys.evaluation.cold_start import ColdCases, cold_cases, exclusion_mask, without_attributes
+from recsys.evaluation.curve import USERS_AT_ONCE
 from recsys.evaluation.intervals import bootstrap_mean
 from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
 from recsys.evaluation.served import scored_lists, served_lists
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.logs.prepared import PreparedLog, Role, open_prepared
 from recsys.mdp.state import encode_states
+from recsys.models.q_network import QNetwork
 from recsys.policies.tuning import tune_item_knn, tune_popularity
 from recsys.randomness import numpy_generator
 from recsys.recommender import load_recommender
 from recsys.types import FloatArray, IntArray
 
+RIVALS = ("unadapted", "teacher_unadapted", "pretrained", "popularity", "item_knn")
 Lists = dict[str, dict[int, IntArray]]  # policy -> shots -> (user, position)
 
 
@@ -35,6 +39,11 @@ def run(context: StepContext) -> Summary:
     cases = cold_cases(
         log, Role.COLD_TEST, max(settings.shots), settings.max_users, numpy_generator(context.seed, "test")
     )
+    if len(cases) == 0:
+        raise UserError(
+            f"0 cold test users with more than {max(settings.shots)} events and something new after them; "
+            "lower the largest of evaluate.shots or move the cut, prepare.split.test_from or test_share"
+        )
     lists, tuned = all_lists(context, log, cases)
     per_user = {
         name: {k: quality(ranked, cases.query) for k, ranked in by_shots.items()}
@@ -50,7 +59,7 @@ def run(context: StepContext) -> Summary:
                 f"adapted_minus_{other}": interval(
                     context, per_user["adapted"][k]["ndcg"] - per_user[other][k]["ndcg"], f"{other}-{k}"
                 )
-                for other in ("unadapted", "teacher_unadapted", "popularity", "item_knn")
+                for other in RIVALS
             }
             for k in settings.shots
         },
@@ -70,6 +79,8 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
     """Return the lists of every policy at every number of shots, and the tuned settings of the baselines."""
     settings = context.config.evaluate
     recommender = load_recommender(context.inputs["index"] / BUNDLE)
+    temperature = context.config.pretrain.temperature
+    anonymous = without_attributes(cases)
     validation = cold_cases(
         log,
         Role.COLD_VALIDATION,
@@ -94,27 +105,46 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
             k: scored_lists(item_knn.policy.scores, cases, k, settings.cutoff) for k in settings.shots
         },
         "adapted_exploring": {k: served(k, adapt=True, greedy=False) for k in settings.shots},
-        "teacher_unadapted": teacher_lists(context, cases),
+        "adapted_no_attributes": {
+            k: served_lists(recommender, anonymous, k, settings.cutoff, adapt=True) for k in settings.shots
+        },
+        "teacher_unadapted": teacher_lists(
+            context,
+            cases,
+            load_teacher(context.inputs["metatrain"], temperature),
+            load_head(context.inputs["metatrain"] / "head.safetensors"),
+        ),
+        "pretrained": teacher_lists(
+            context, cases, load_teacher(context.inputs["pretrain"], temperature), None
+        ),
     }
     return lists, {"popularity": popularity.report(), "item_knn": item_knn.report()}
 
 
-def teacher_lists(context: StepContext, cases: ColdCases) -> dict[int, IntArray]:
-    """Return what the teacher ranks without fast weights: a stronger control than the student's own prior mode."""
-    config = context.config
-    teacher = load_teacher(context.inputs["metatrain"], config.pretrain.temperature).eval()
-    head = load_head(context.inputs["metatrain"] / "head.safetensors").eval()
-    table = table_of(teacher, head)
-    ties = tie_order(len(table), seed=0)
-    excluded = exclusion_mask(cases, len(table))
-    lists = {}
-    with torch.inference_mode():
-        states = teacher.state_vectors(encode_states(cases.first, max(config.evaluate.shots)))
-        prior = table.bias + table.features @ head.prior.mean
-        for k in config.evaluate.shots:
-            scores = states.advantage[:, k] @ table.vectors.T + prior
-            lists[k] = top_items(scores.numpy(), excluded, config.evaluate.cutoff, ties)
-    return lists
+def teacher_lists(
+    context: StepContext, cases: ColdCases, teacher: QNetwork, head: AdaptationHead | None
+) -> dict[int, IntArray]:
+    """Return what a teacher ranks without fast weights: controls that adaptation has to beat.
+
+    The pretrained one has no head and was trained without adaptation; the metatrained one is in prior mode.
+    """
+    teacher.eval()
+    vectors, bias = teacher.tower.table()
+    scaled = bias * teacher.temperature
+    if head is not None:
+        scaled = scaled + (head.item_features(torch.arange(len(bias))) @ head.prior.mean).detach()
+    settings = context.config.evaluate
+    ties = tie_order(len(bias), seed=0)
+    lists: dict[int, list[IntArray]] = {k: [] for k in settings.shots}
+    for start in range(0, len(cases), USERS_AT_ONCE):
+        part = cases.rows(slice(start, start + USERS_AT_ONCE))
+        excluded = exclusion_mask(part, len(bias))
+        with torch.inference_mode():
+            states = teacher.state_vectors(encode_states(part.first, max(settings.shots)))
+            for k in settings.shots:
+                scores = (states.advantage[:, k] @ vectors.T + scaled).numpy()
+                lists[k].append(top_items(scores, excluded, settings.cutoff, ties))
+    return {k: np.concatenate(parts) for k, parts in lists.items()}
 
 
 def quality(ranked: IntArray, query: QuerySets) -> dict[str, FloatArray]:
@@ -168,6 +198,6 @@ def headline(report: dict, settings: EvaluateConfig) -> Summary:  # type: ignore
 STEP = Step(
     name="evaluate",
     run=run,
-    inputs=("prepare", "metatrain", "index"),
-    settings=lambda config: {"evaluate": config.evaluate},
+    inputs=("prepare", "pretrain", "metatrain", "index"),
+    settings=lambda config: {"evaluate": config.evaluate, "temperature": config.pretrain.temperature},
 )

@@ -30,7 +30,7 @@ def run(context: StepContext) -> Summary:
     # items themselves as queries: the part of the space that users' queries come from
     chosen = numpy_generator(context.seed, "recall").integers(len(vectors), size=RECALL_QUERIES)
     found = recall(index, vectors, vectors[chosen], config.index.candidates)
-    with np.load(context.inputs["pretrain"] / "statistics.npz") as statistics:
+    with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
         popularity = torch.from_numpy(statistics["popularity"])
     info = BundleInfo(
         shape=student.shape,
@@ -54,7 +54,7 @@ def run(context: StepContext) -> Summary:
 STEP = Step(
     name="index",
     run=run,
-    inputs=("prepare", "pretrain", "distill"),
+    inputs=("prepare", "metatrain", "distill"),
     settings=lambda config: {
         "state": config.state,
         "discount": config.pretrain.discount,

@@ -1,11 +1,13 @@
 """Metatrain: learn a prior from which a few events are enough for a new user.
 
-The adaptation head starts from co-occurrence factors and a guess of the evidence gain that makes it a smoothed item
-similarity; the outer loop then learns noise, precision, gains and the correction from content on new tasks.
+The adaptation head starts from co-occurrence factors and from evidence that averages the reward of its event type; the
+outer loop then learns noise, precision, gains and the correction from content on new tasks. In the end the factors are
+computed again with the new tasks' users too, in the coordinates that the prior was learnt in.
 """
 
 import json
-from itertools import cycle
+from collections.abc import Iterator
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -16,18 +18,20 @@ from recsys.config import RunConfig
 from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import load_teacher, save_shape
-from recsys.learning.factors import cooccurrence_factors, factor_histories, interaction_matrix, rotate_onto
+from recsys.learning.factors import ItemStatistics, item_statistics, rotate_onto
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.learning.target_network import frozen_copy
 from recsys.logs.prepared import PreparedLog, Role, open_prepared
-from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
-from recsys.mdp.tasks import old_and_new_tasks, task_batches, task_starts
+from recsys.mdp.replay_buffer import Windows, batches, cut_windows, read_windows
+from recsys.mdp.tasks import TaskBatch, old_and_new_tasks, task_batches, task_starts
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
+
+EVIDENCE_BATCHES = 8  # of new tasks, to find what evidence averages before training
 
 
 def run(context: StepContext) -> Summary:
@@ -36,16 +40,15 @@ def run(context: StepContext) -> Summary:
     log = open_prepared(context.inputs["prepare"])
     network = load_teacher(context.inputs["pretrain"], config.pretrain.temperature)
     pretrained = frozen_copy(network)
-    with np.load(context.inputs["pretrain"] / "statistics.npz") as statistics:
-        factors, popularity = statistics["factors"], statistics["popularity"]
-    head = fresh_head(log, factors, config)
+    statistics = ItemStatistics.load(context.inputs["pretrain"] / "statistics.npz")
+    head = fresh_head(log, statistics.factors, config)
     old, new = old_and_new_tasks(log, config.pretrain.new_task_share, context.seed)
     starts = task_starts(log, new, settings.min_task_events)
     learner = MetaLearner(
         network,
         head,
         pretrained,
-        NegativeSampler.from_popularity(popularity),
+        NegativeSampler.from_popularity(statistics.popularity),
         settings,
         config.pretrain.discount,
         torch_generator(context.seed, "metatrain"),
@@ -53,7 +56,12 @@ def run(context: StepContext) -> Summary:
     chance = numpy_generator(context.seed, "metatrain-tasks")
     torch.manual_seed(derive_seed(context.seed, "metatrain"))
     prior = head.prior
-    scalars = [head.log_precision, prior.log_noise, prior.gain, prior.mix_logit, prior.growth]
+    learner.refresh_means()
+    learner.start_evidence(
+        islice(new_tasks(log, starts, config, numpy_generator(context.seed, "evidence")), EVIDENCE_BATCHES),
+        torch.tensor([log.info.reward_base.get(name, 0.0) for name in log.info.event_types]),
+    )
+    scalars = [head.log_precision, prior.log_noise, prior.gain, prior.offset, prior.mix_logit, prior.growth]
     rate = settings.learning_rate
     optimizer = grouped_optimizer(
         [
@@ -96,9 +104,7 @@ def run(context: StepContext) -> Summary:
         context.progress.start(-(-len(starts) // settings.batch_size), "batch", f"epoch {epoch + 1}")
         network.train()
         head.train()
-        new_batches = task_batches(
-            log, starts, settings.batch_size, settings.max_support, settings.max_query, chance
-        )
+        new_batches = new_tasks(log, starts, config, chance)
         # zip ends with the shorter side: an epoch is one pass over the new tasks
         for tasks, old_rows in zip(new_batches, cycle(old_batches), strict=False):
             losses = learner.losses(tasks, read_windows(log, old_rows, chance))
@@ -113,31 +119,50 @@ def run(context: StepContext) -> Summary:
         if best.offer(now, [network, head], epoch):
             break
     best.restore([network, head])
+    everything = item_statistics(
+        log, log.with_role(Role.TRAIN), config.factors, derive_seed(context.seed, "factors")
+    )
+    final = best.quality
     if settings.refit_factors:
-        refit(log, head, config)
-        _, adapted, unadapted = quality()
-        context.log(f"refit on every training user: validation {curve_text(shots, adapted, unadapted)}")
+        before_refit = head.factors.clone()
+        head.factors.copy_(torch.from_numpy(rotate_onto(everything.factors, head.factors.numpy())))
+        refitted, adapted, unadapted = quality()
+        context.log(f"factors of every training user: validation {curve_text(shots, adapted, unadapted)}")
+        if refitted < best.quality:
+            head.factors.copy_(before_refit)
+        final = max(refitted, best.quality)
+    ItemStatistics(head.factors.numpy(), everything.popularity).save(context.out / "statistics.npz")
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     save_module(head, context.out / "head.safetensors")
     summary: Summary = {
-        "validation_ndcg": round(best.quality, 4),
+        "validation_ndcg": round(final, 4),
         "before": round(before, 4),
         "best_epoch": best.epoch + 1,
         "noise": round(float(head.prior.log_noise.detach().exp()), 3),
         "mix": round(float(torch.sigmoid(head.prior.mix_logit.detach())), 3),
     }
-    gains = dict(
-        zip(log.info.event_types, (round(float(g), 3) for g in head.prior.gain.detach()), strict=True)
-    )
-    (context.out / "prior.json").write_text(
-        json.dumps({**summary, "gain": gains}, indent=2, sort_keys=True) + "\n"
-    )
+    by_type = {
+        name: {"gain": round(float(gain), 4), "offset": round(float(offset), 4)}
+        for name, gain, offset in zip(
+            log.info.event_types, prior.gain.detach(), prior.offset.detach(), strict=True
+        )
+    }
+    report = {**summary, "evidence": by_type}
+    (context.out / "prior.json").write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
     return summary
 
 
+def new_tasks(
+    log: PreparedLog, starts: Windows, config: RunConfig, chance: np.random.Generator
+) -> Iterator[TaskBatch]:
+    """Return one pass over the new tasks."""
+    settings = config.metatrain
+    return task_batches(log, starts, settings.batch_size, settings.max_support, settings.max_query, chance)
+
+
 def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> AdaptationHead:
-    """Return a head whose kernel is the factors' similarity and whose gain is the configured guess."""
+    """Return a head whose kernel is the factors' similarity and whose gain is the configured one."""
     head = AdaptationHead(len(factors), factors.shape[1], log.content.shape[1], len(log.info.event_types))
     with torch.no_grad():
         head.factors.copy_(torch.from_numpy(factors))
@@ -145,14 +170,6 @@ def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> Adap
         head.prior.gain.fill_(config.metatrain.initial_gain)
         head.prior.log_noise.fill_(float(np.log(config.metatrain.initial_noise)))
     return head
-
-
-def refit(log: PreparedLog, head: AdaptationHead, config: RunConfig) -> None:
-    """Compute the factors again from old and new tasks, in the coordinates that the prior was learnt in."""
-    histories = log.with_role(Role.TRAIN)
-    matrix = interaction_matrix(log, factor_histories(log, histories, config.factors))
-    factors = cooccurrence_factors(matrix, config.factors, derive_seed(config.seed, "factors"))
-    head.factors.copy_(torch.from_numpy(rotate_onto(factors, head.factors.numpy())))
 
 
 def table_of(network: QNetwork, head: AdaptationHead) -> ItemTable:

@@ -13,7 +13,7 @@ from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.factors import ItemStatistics, item_statistics
+from recsys.learning.factors import ItemStatistics, item_statistics, training_events
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.target_network import frozen_copy, soft_update
@@ -24,6 +24,7 @@ from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
+from recsys.types import LongArray
 
 
 def run(context: StepContext) -> Summary:
@@ -35,14 +36,12 @@ def run(context: StepContext) -> Summary:
     network = teacher_for(log, config, statistics)
     target = frozen_copy(network)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
-    discounted = 1.0 / (1.0 - settings.discount) if settings.discount < 1 else np.inf
-    reward_range = (float(np.min(log.reward, initial=0.0)), float(np.max(log.reward, initial=0.0)))
     learner = DQNLearner(
         network,
         target,
         sampler,
         settings,
-        (reward_range[0] * discounted, reward_range[1] * discounted),
+        return_range(log, old, settings.discount),
         torch_generator(context.seed, "pretrain"),
     )
     chance = numpy_generator(context.seed, "pretrain-windows")
@@ -91,8 +90,15 @@ def run(context: StepContext) -> Summary:
     best.restore([network])
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
-    np.savez(context.out / "statistics.npz", factors=statistics.factors, popularity=statistics.popularity)
+    statistics.save(context.out / "statistics.npz")
     return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+
+
+def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tuple[float, float]:
+    """Return the least and the largest discounted return that training rewards allow: [r_min, r_max] / (1 − γ)."""
+    reward = np.asarray(log.reward[training_events(log, histories)[1]])
+    low, high = float(np.min(reward, initial=0.0)), float(np.max(reward, initial=0.0))
+    return low / (1.0 - discount), high / (1.0 - discount)
 
 
 def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics) -> QNetwork:

@@ -28,7 +28,9 @@ class SourceHashes:
         records: dict[str, FileRecord] = {}
         for order, path in enumerate(paths):
             if not path.exists():
-                raise UserError(f"nothing at {path}; check the path in the config or the mapping, or give it with --set")
+                raise UserError(
+                    f"nothing at {path}; check the path in the config or the mapping, or give it with --set"
+                )
             names = files_below(path) if path.is_dir() else [Path()]
             for name in names:
                 records[f"{order}/{name.as_posix()}"] = self._record(path / name)

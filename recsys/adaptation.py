@@ -9,11 +9,12 @@ precision. Given the evidence r_t of the support's events, the posterior mean is
 and with no support w_u = w_0, so that the adapted Q is exactly the meta Q. The evidence of an event is its one-step
 return, bootstrapped from the frozen return head U, against what the meta Q expected,
 
-    r_t = g_e · [ r_t + γ U(s_{t+1}) − Q̄(s_t) − c (Q_θ(s_t, i_t) − Q̄(s_t)) ],       Q̄(s) = mean over items of Q_θ(s, i)
+    r_t = k^b · ( g_e · [ r_t + γ U(s_{t+1}) − Q̄(s_t) − c (Q_θ(s_t, i_t) − Q̄(s_t)) ] + o_e ),
 
-with meta-learned gain g_e per event type and c in (0, 1). Departure from plain Bayesian regression, which has g = 1 and
-c = 1: logged returns hardly differ between the items a user chose, so what carries information is that an item was
-chosen at all, and how much that is worth is learnt by the outer loop.
+Q̄(s) = mean over items of Q_θ(s, i), k the size of the support, with meta-learned gain g_e and offset o_e per event
+type, growth b and c in (0, 1). Departure from plain Bayesian regression, which has g = c = 1 and b = o = 0: logged returns
+hardly differ between the items a user chose, and a small positive return (a click) is still a choice for the item; how
+much a choice is worth is learnt by the outer loop, which starts from evidence that averages the event type's reward.
 """
 
 from dataclasses import dataclass
@@ -53,14 +54,19 @@ class AdaptationPrior(nn.Module):
         self.mean = nn.Parameter(torch.zeros(features))
         self.log_noise = nn.Parameter(torch.zeros(()))
         self.gain = nn.Parameter(torch.ones(event_types))
+        self.offset = nn.Parameter(torch.zeros(event_types))
         self.mix_logit = nn.Parameter(torch.tensor(-2.0))
         self.growth = nn.Parameter(torch.zeros(()))
 
     def evidence(self, support: SupportSet) -> torch.Tensor:
         """Return r_t of each support event, zero on padding; (batch, support)."""
-        explained = support.mean_q + torch.sigmoid(self.mix_logit) * (support.q - support.mean_q)
+        surprise = self.gain[support.event_type] * self.surprise(support) + self.offset[support.event_type]
         trust = support.present.sum(dim=1, keepdim=True).clamp(min=1).to(self.growth.dtype) ** self.growth
-        return trust * self.gain[support.event_type] * (support.target - explained) * support.present
+        return trust * surprise * support.present
+
+    def surprise(self, support: SupportSet) -> torch.Tensor:
+        """Return r_t + γU(s_{t+1}) − Q̄ − c (Q − Q̄) of each support event; (batch, support)."""
+        return support.target - support.mean_q - torch.sigmoid(self.mix_logit) * (support.q - support.mean_q)
 
     def adapt(self, features: torch.Tensor, support: SupportSet) -> FastWeights:
         """Return the posterior mean given the whitened features of the support's items, (batch, support, feature)."""

@@ -7,10 +7,11 @@ import hashlib
 import json
 import tomllib
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recsys.errors import UserError
 
@@ -99,7 +100,7 @@ class PretrainConfig(Frozen):
     learning_rate: PositiveFloat = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
     negatives: Positive = 512  # shared by the batch
-    discount: Share = 0.5
+    discount: float = Field(default=0.5, ge=0.0, lt=1.0)
     n_step: Positive = 3
     target: Literal["sarsa", "supported_max"] = "supported_max"
     support_threshold: Share = 0.1  # behaviour probability over the most likely action's
@@ -194,6 +195,16 @@ class EvaluateConfig(Frozen):
     bootstrap: Positive = 2_000
     confidence: Share = 0.95
 
+    @field_validator("shots")
+    @classmethod
+    def _shots_ascend(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
+        if not shots or shots[0] < 0 or shots[-1] == 0 or any(a >= b for a, b in pairwise(shots)):
+            raise ValueError(
+                f"shots is {list(shots)}, must ascend from 0 or more, each once, to at least 1; "
+                "write them as [0, 1, 3, 5, 10]"
+            )
+        return shots
+
     def validation_settings(self) -> dict[str, object]:
         """Return what steps that only look at validation users depend on."""
         return {"shots": self.shots, "cutoff": self.cutoff, "max_users": self.max_users}
@@ -212,7 +223,9 @@ class RunConfig(Frozen):
 
     name: str
     seed: int = 7
-    threads: Positive = 1  # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
+    threads: Positive = (
+        1  # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
+    )
     output: Path = Path("runs")
     prepare: PrepareConfig
     state: StateConfig = StateConfig()
@@ -233,6 +246,20 @@ class RunConfig(Frozen):
                 f"pretrain.warmup_epochs is {self.pretrain.warmup_epochs}, must be below pretrain.epochs "
                 f"({self.pretrain.epochs}); lower the warm-up or raise the epochs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _state_holds_the_support(self) -> "RunConfig":
+        wanted = {
+            "the largest of evaluate.shots": max(self.evaluate.shots),
+            "metatrain.max_support": self.metatrain.max_support,
+        }
+        for name, events in wanted.items():
+            if self.state.max_events < events:
+                raise ValueError(
+                    f"state.max_events is {self.state.max_events}, must be at least {name} ({events}); "
+                    "raise it or lower the other"
+                )
         return self
 
 

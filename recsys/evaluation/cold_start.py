@@ -3,10 +3,10 @@
 A case is a history longer than the largest number of shots K. Its query is what the user does after event K: the
 positively rewarded items that are not among the first K. For every k ≤ K the support is the first k events, and the
 first K items are kept out of the ranking, so that only the support changes from one k to the next. Two slices ask
-different questions: completing the basket that event K belongs to, and the next session after it.
+different questions: completing the basket that event K belongs to, and the next session that brings something new.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -26,15 +26,31 @@ class ColdCases:
     first: tuple[History, ...]  # the first K events of each
     query: QuerySets
     basket_completion: QuerySets  # the rest of the session of event K; may be empty for a user
-    next_session: QuerySets  # the session after it; may be empty for a user
+    next_session: QuerySets  # the next session with a new, rewarded item; may be empty for a user
 
     def __len__(self) -> int:
         return len(self.history)
+
+    def rows(self, part: slice) -> "ColdCases":
+        """Return some of the cases; both ends of the slice are given."""
+        return ColdCases(
+            self.history[part],
+            self.first[part],
+            self.query.rows(part),
+            self.basket_completion.rows(part),
+            self.next_session.rows(part),
+        )
 
     @property
     def excluded(self) -> list[IntArray]:
         """Items kept out of each user's ranking."""
         return [np.unique(history.item) for history in self.first]
+
+
+def without_attributes(cases: ColdCases) -> ColdCases:
+    """Return the same users as if nothing but their events were known."""
+    hidden = tuple(replace(history, attributes=np.zeros_like(history.attributes)) for history in cases.first)
+    return replace(cases, first=hidden)
 
 
 def exclusion_mask(cases: ColdCases, items: int) -> BoolArray:

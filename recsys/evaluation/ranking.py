@@ -22,6 +22,11 @@ class QuerySets:
         """Relevant items per user."""
         return np.diff(self.offsets)
 
+    def rows(self, part: slice) -> "QuerySets":
+        """Return the sets of some users."""
+        offsets = self.offsets[part.start : min(part.stop, len(self)) + 1]
+        return QuerySets(self.item[offsets[0] : offsets[-1]], offsets - offsets[0])
+
     @staticmethod
     def of(rows: list[IntArray]) -> "QuerySets":
         """Lay one array of relevant items per user end to end."""

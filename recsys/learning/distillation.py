@@ -87,9 +87,10 @@ class Distiller:
         student_fast = adapt_to_first(
             batch, student_states, self.table, self.student_prior, shots, self.discount
         )
-        after = batch.item[user, torch.clamp(shots, max=batch.item.shape[1] - 1)]
-        after = torch.where((shots < batch.lengths) & (after >= 0), after, torch.full_like(after, -1))
-        adapted_kl, adapted_gap, _ = self._match(
+        place = torch.clamp(shots, max=batch.item.shape[1] - 1)
+        wanted = (shots < batch.lengths) & (batch.reward[user, place] > 0)
+        after = torch.where(wanted, batch.item[user, place], -1)
+        adapted_kl, adapted_gap, adapted_next = self._match(
             _asked(teacher_states, user, shots, teacher_fast.mean),
             _asked(student_states, user, shots, student_fast.mean),
             after,
@@ -100,6 +101,7 @@ class Distiller:
         )
         config = self.config
         gap = prior_gap + config.adapted_weight * adapted_gap
+        next_item = next_item + config.adapted_weight * adapted_next
         total = (
             prior_kl
             + config.adapted_weight * adapted_kl
@@ -129,13 +131,12 @@ class Distiller:
         ones = torch.ones(len(chosen), 1)
         query = torch.cat([teacher.advantage, teacher.fast, ones], dim=1)
         best = torch.from_numpy(self.index.search(query.numpy(), self.config.teacher_top)[0])
-        own = torch.cat([chosen.clamp(min=0)[:, None], best], dim=1)  # the logged item is first
+        named = torch.cat([chosen[:, None], best], dim=1)  # the logged item is first, -1 where there is none
+        own = named.clamp(min=0)
         shared = torch.randint(len(self.table), (self.config.random_candidates,), generator=self.generator)
         # an item that came twice counts once
-        double = own[:, 1:] == own[:, :1]
-        absent = torch.cat(
-            [(chosen < 0)[:, None], double, (shared[None, :, None] == own[:, None, :]).any(-1)], dim=1
-        )
+        twice = (shared[None, :, None] == named[:, None, :]).any(-1)
+        absent = torch.cat([(chosen < 0)[:, None], best == chosen[:, None], twice], dim=1)
         with torch.no_grad():
             q_teacher = (
                 self._q(teacher, own, shared).masked_fill(absent, -torch.inf) / self.config.temperature

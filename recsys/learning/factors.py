@@ -7,6 +7,7 @@ cosine of item-kNN (docs/experiments.md).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
@@ -19,10 +20,23 @@ from recsys.types import FloatArray, LongArray
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """What training histories say of each item without a network; first axis item."""
+    """What training histories say of each item without a network; first axis item.
+
+    On disk: `statistics.npz`, read without pickle.
+    """
 
     factors: FloatArray  # (item, feature), zero rows for items without history
     popularity: FloatArray  # (item,) histories that contain the item
+
+    def save(self, path: Path) -> None:
+        """Write both arrays."""
+        np.savez(path, factors=self.factors, popularity=self.popularity)
+
+    @staticmethod
+    def load(path: Path) -> "ItemStatistics":
+        """Read both arrays."""
+        with np.load(path) as arrays:
+            return ItemStatistics(factors=arrays["factors"], popularity=arrays["popularity"])
 
 
 def training_events(log: PreparedLog, histories: LongArray) -> tuple[LongArray, LongArray]:
@@ -49,17 +63,19 @@ def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed:
     """Return the factors of an interaction matrix, (item, feature); features beyond its rank are zeros."""
     popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()
     degree = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-    scaled = (
-        sparse.diags(degree**-config.history_power)
-        @ matrix
-        @ sparse.diags((popularity + config.smoothing) ** -config.item_power)
-    )
-    rank = min(config.features, min(matrix.shape) - 1)
-    _, singular, right = randomized_svd(scaled, rank, n_iter=6, random_state=seed % 2**32)
     factors = np.zeros((matrix.shape[1], config.features), np.float32)
-    factors[:, :rank] = right.T * np.sqrt(singular)
+    rank = min(config.features, min(matrix.shape) - 1)
     seen = popularity > 0
-    factors[seen] /= np.sqrt(np.mean(np.sum(factors[seen] ** 2, axis=1)))
+    if rank <= 0 or not seen.any():  # one history, one item or nothing bought: nothing goes together
+        return factors
+    item_degree = np.maximum(popularity + config.smoothing, 1.0)
+    scaled = (
+        sparse.diags(degree**-config.history_power) @ matrix @ sparse.diags(item_degree**-config.item_power)
+    )
+    _, singular, right = randomized_svd(scaled, rank, n_iter=6, random_state=seed % 2**32)
+    factors[:, :rank] = right.T * np.sqrt(singular)
+    scale = np.sqrt(np.mean(np.sum(factors[seen] ** 2, axis=1)))
+    factors[seen] /= max(float(scale), 1e-12)
     return factors
 
 

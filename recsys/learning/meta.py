@@ -7,17 +7,18 @@ the squared distance of Q on logged actions from the pretrained Q, which keeps i
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from recsys.adaptation import AdaptationHead, support_set
+from recsys.adaptation import AdaptationHead, SupportSet, support_set
 from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
 from recsys.mdp.tasks import TaskBatch
-from recsys.models.q_network import QNetwork, q_of_candidates
+from recsys.models.q_network import QNetwork, StateVectors, q_of_candidates
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,49 @@ class MetaLearner:
         total = new_loss + self.config.old_task_weight * old_loss
         return MetaLosses(total, float(new_loss.detach()), float(old_loss.detach()), shift)
 
+    @torch.no_grad()
+    def start_evidence(self, batches: Iterable[TaskBatch], untrained: torch.Tensor) -> None:
+        """Set the offsets so that evidence starts as the mean reward of its event type over some tasks.
+
+        `untrained`, (event type,), is what the types that these tasks never show stand for, whatever the state.
+        """
+        prior = self.head.prior
+        count, reward, surprise = (torch.zeros(len(untrained)) for _ in range(3))
+        was_training = self.network.training
+        self.network.eval()
+        for tasks in batches:
+            support, _ = self._support(tasks)
+            present = support.present
+            kind = support.event_type[present]
+            count.index_add_(0, kind, torch.ones(len(kind)))
+            reward.index_add_(0, kind, tasks.support.reward[:, : present.shape[1]][present])
+            surprise.index_add_(0, kind, prior.surprise(support)[present])
+        self.network.train(was_training)
+        seen = count > 0
+        mean = (reward - prior.gain * surprise) / count.clamp(min=1)
+        prior.offset.copy_(torch.where(seen, mean, untrained))
+        prior.gain.copy_(torch.where(seen, prior.gain, torch.zeros_like(prior.gain)))
+
+    def _support(self, tasks: TaskBatch) -> tuple[SupportSet, StateVectors]:
+        states = self.network.state_vectors(tasks.support)
+        width = max(1, int(tasks.shots.max()))
+        side = self.network.item_side(tasks.support.item[:, :width].clamp(min=0))
+        support = support_set(
+            tasks.support,
+            states,
+            side.vectors,
+            side.bias,
+            self.mean_vector,
+            self.mean_bias,
+            tasks.shots,
+            self.discount,
+        )
+        return support, states
+
     def _new_tasks(self, tasks: TaskBatch) -> tuple[torch.Tensor, float]:
         batch, shots = tasks.support, tasks.shots
-        states = self.network.state_vectors(batch)
-        width = max(1, int(shots.max()))
-        support_item = batch.item[:, :width].clamp(min=0)
-        side = self.network.item_side(support_item)
-        support = support_set(
-            batch, states, side.vectors, side.bias, self.mean_vector, self.mean_bias, shots, self.discount
-        )
-        fast = self.head.prior.adapt(self.head.item_features(support_item), support).mean
+        support, states = self._support(tasks)
+        fast = self.head.prior.adapt(self.head.item_features(support.item), support).mean
 
         user = torch.arange(len(shots))
         advantage, value = states.advantage[user, shots], states.value[user, shots]

@@ -1,6 +1,7 @@
 """Gradient hygiene shared by every training step: AdamW, clipping, a falling rate, and the best epoch kept."""
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -45,8 +46,11 @@ class BestEpoch:
     weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
     def offer(self, quality: float, modules: list[nn.Module], epoch: int) -> bool:
-        """Keep the weights if they are the best so far; return whether patience has run out."""
-        if quality > self.quality:
+        """Keep the weights if they are the best so far; return whether patience has run out.
+
+        Without validation users quality is NaN: then the last epoch is the best there is.
+        """
+        if quality > self.quality or math.isnan(quality):
             self.quality, self.epoch = quality, epoch
             self.weights = [copy.deepcopy(module.state_dict()) for module in modules]
         return epoch - self.epoch >= self.patience

@@ -14,6 +14,8 @@ from recsys.logs.prepared import PreparedLog
 from recsys.mdp.state import StateBatch, lay_tokens
 from recsys.types import LongArray
 
+ATTRIBUTE_DROPOUT = 0.3  # a live user often comes without attributes, and unknown must not mean anonymous
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -62,7 +64,7 @@ def batches(
 
 
 def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> StateBatch:
-    """Return the tokens of windows, events of equal time reordered by the generator if one is given."""
+    """Return the tokens of windows; a generator, if given, reorders events of equal time and hides attributes."""
     lengths = windows.end - windows.start
     rows = np.repeat(np.arange(len(windows)), lengths)
     events = (
@@ -74,6 +76,9 @@ def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Genera
     session = np.asarray(log.session[events])
     if generator is not None:
         events = events[np.lexsort((generator.random(len(events)), session, timestamp, rows))]
+    attributes = attributes_of(log, windows.history)
+    if generator is not None:
+        attributes[generator.random(attributes.shape) < ATTRIBUTE_DROPOUT] = 0
     return lay_tokens(
         item=log.item[events],
         event_type=log.event_type[events],
@@ -81,7 +86,7 @@ def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Genera
         timestamp=timestamp,
         session=session,
         lengths=lengths,
-        attributes=attributes_of(log, windows.history),
+        attributes=attributes,
     )
 
 
