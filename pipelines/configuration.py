@@ -23,8 +23,7 @@ def resolve_config(config: str, overrides: Sequence[str] = ()) -> RunConfig:
     raw = read_toml(_find(config))
     for override in overrides:
         _override(raw, override)
-    origin = config if not overrides else f"{config} with {' '.join(overrides)}"
-    return validate_config(raw, origin)
+    return validate_config(raw, config)
 
 
 def _find(config: str) -> Path:

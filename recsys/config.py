@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recsys.errors import UserError
+from recsys.refusals import refusal
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -200,7 +201,7 @@ class EvaluateConfig(Frozen):
     def _shots_ascend(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
         if not shots or shots[0] < 0 or shots[-1] == 0 or any(a >= b for a, b in pairwise(shots)):
             raise ValueError(
-                f"shots is {list(shots)}, must ascend from 0 or more, each once, to at least 1; "
+                f"evaluate.shots is {list(shots)}, must ascend from 0 or more, each once, to at least 1; "
                 "write them as [0, 1, 3, 5, 10]"
             )
         return shots
@@ -223,9 +224,8 @@ class RunConfig(Frozen):
 
     name: str
     seed: int = 7
-    threads: Positive = (
-        1  # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
-    )
+    # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
+    threads: Positive = 1
     output: Path = Path("runs")
     prepare: PrepareConfig
     state: StateConfig = StateConfig()
@@ -281,9 +281,7 @@ def validate_config(raw: dict[str, object], origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UserError(f"{origin}: {where}: {first['msg']} (got {first['input']!r})") from None
+        raise UserError(f"{origin}: {refusal(error, RunConfig)}") from None
 
 
 def load_config(path: Path) -> RunConfig:

@@ -88,3 +88,60 @@ def test_a_bad_file_is_one_line(tmp_path: Path, content: bytes | None) -> None:
 def test_a_folder_is_not_a_config(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no config at"):
         resolve_config(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("pretrain.epoch=3", "smoke: unknown key pretrain.epoch; did you mean pretrain.epochs?"),
+        ("prepare.log.formt=file", "smoke: unknown key prepare.log.formt; did you mean prepare.log.format?"),
+        ("pretrian.epochs=3", "smoke: unknown key pretrian; did you mean pretrain?"),
+        ("publish.colour=red", "smoke: unknown key publish.colour; [publish] takes: registry, name, alias"),
+        (
+            "pretrain.epochs=three",
+            "smoke: pretrain.epochs is 'three', must be a whole number; "
+            "set it under [pretrain] of the config or with --set pretrain.epochs=…",
+        ),
+        ("threads=0", "threads is '0', must be greater than 0; set it at the top of the config or with"),
+        ("model.encoder=lstm", "model.encoder is 'lstm', must be 'recurrent' or 'attention'; set it under"),
+        ("evaluate.shots=[0, 'x']", "evaluate.shots.1 is 'x', must be a whole number; set it under"),
+        ("prepare.reward.base={click = 'x'}", "prepare.reward.base.click is 'x', must be a number"),
+        ("prepare.split.test_from=soon", "'soon', must be a time such as"),
+    ],
+)
+def test_a_refused_setting_says_what_is_allowed_and_where_to_set_it(override: str, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_config("smoke", ["seed=1", override])
+    assert says in str(error.value)
+    assert "seed=1" not in str(error.value)
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[prepare.log]\npath = 'log'\n")
+    with pytest.raises(
+        UserError, match=r"name is missing; set it at the top of the config or with --set name="
+    ):
+        resolve_config(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("shots", ["[]", "[0]", "[-1, 5]", "[0, 5, 5]", "[5, 3]"])
+def test_shots_that_make_no_curve_are_refused(shots: str) -> None:
+    with pytest.raises(UserError, match=r"evaluate\.shots is \[.*, must ascend .*write them as"):
+        resolve_config("smoke", [f"evaluate.shots={shots}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["state.max_events=9", "metatrain.max_support=5"],
+            "state.max_events is 9, must be at least the largest of evaluate.shots (10)",
+        ),
+        (["metatrain.max_support=21"], "state.max_events is 20, must be at least metatrain.max_support (21)"),
+        (["pretrain.discount=1"], "pretrain.discount is '1', must be less than 1"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve_config("smoke", overrides)
+    assert says in str(error.value)
