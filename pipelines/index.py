@@ -9,8 +9,9 @@ from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationPrior
 from recsys.artifacts.bundle import BundleInfo, read_catalogue, save_bundle
 from recsys.candidates.index import build_index, recall
+from recsys.config import StateConfig
 from recsys.learning.checkpoint import load_student, load_table
-from recsys.logs.prepared import open_prepared
+from recsys.logs.prepared import PreparedInfo, open_prepared
 from recsys.randomness import numpy_generator
 
 RECALL_QUERIES = 200
@@ -34,7 +35,7 @@ def run(context: StepContext) -> Summary:
         popularity = torch.from_numpy(statistics["popularity"])
     info = BundleInfo(
         shape=student.shape,
-        state=config.state,
+        state=served_state(config.state, log.info),
         discount=config.pretrain.discount,
         event_types=log.info.event_types,
         attributes=log.info.user_attributes,
@@ -49,6 +50,13 @@ def run(context: StepContext) -> Summary:
         f"{len(index)} items, {index.features} features, recall@{config.index.candidates} {found:.4f}"
     )
     return {"items": len(index), "features": index.features, "recall": round(found, 4)}
+
+
+def served_state(state: StateConfig, log: PreparedInfo) -> StateConfig:
+    """Return the state's settings with the silence that ended the log's sessions, where one did."""
+    if log.session_gap_s is None:
+        return state
+    return state.model_copy(update={"session_gap_minutes": log.session_gap_s / 60})
 
 
 STEP = Step(

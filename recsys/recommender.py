@@ -16,10 +16,11 @@ from recsys.evaluation.ranking import tie_order
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history, encode_states
 from recsys.policies.exploration import draw_list, policy_name
-from recsys.types import ExternalId, FloatArray, IntArray
+from recsys.types import ExternalId, FloatArray, IntArray, LongArray
 
 ServedBy = Literal["adapted", "unadapted", "popular"]
 GREEDY = ExplorationConfig(kind="greedy")
+_PER_SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Recommender:
             return empty_history(coded)
         codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
         values = np.array([np.nan if event.value is None else event.value for event in known], np.float64)
-        timestamp = np.array([int(event.timestamp) for event in known], np.int64)
+        microseconds = np.array([round(event.timestamp * _PER_SECOND) for event in known], np.int64)
         return History(
             item=np.array([index_of[event.item_id] for event in known], np.int32),
             event_type=codes,
             reward=rewards(self._bundle.info.reward, self.event_types, codes, values),
-            timestamp=timestamp,
-            session=_session_ordinals(known, timestamp, self._bundle.info.state.session_gap_minutes),
+            timestamp=microseconds // _PER_SECOND,
+            session=_session_ordinals(known, microseconds, self._bundle.info.state.session_gap_minutes),
             attributes=coded,
         )
 
@@ -169,9 +170,9 @@ class Recommender:
         return np.array(coded, np.int32)
 
 
-def _session_ordinals(events: Sequence[LoggedEvent], timestamp: np.ndarray, gap_minutes: float) -> IntArray:
+def _session_ordinals(events: Sequence[LoggedEvent], times: LongArray, gap_minutes: float) -> IntArray:
     """Number sessions as the log does: a new one where the caller's session changes or, without one, after a pause."""
-    paused = np.diff(timestamp, prepend=timestamp[:1]) > gap_minutes * 60
+    paused = np.diff(times, prepend=times[:1]) > gap_minutes * 60 * _PER_SECOND
     named = [event.session_id for event in events]
     changed = [
         previous != current if previous is not None or current is not None else bool(pause)

@@ -97,6 +97,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         last_event=utc_text(histories.ended),
         test_from=None if split.test_from is None else utc_text(split.test_from),
         validation_from=None if split.validation_from is None else utc_text(split.validation_from),
+        session_gap_s=adapter.session_gap_s,
         rows_read=intake.read,
         removed_by_rule=dict(sorted(intake.removed.items())),
     )

@@ -58,6 +58,7 @@ class PreparedInfo:
     last_event: str
     test_from: str | None  # the cut, ISO 8601; None for a split by users
     validation_from: str | None
+    session_gap_s: float | None = None  # silence that ended a session; None where the log names sessions
     rows_read: int = 0  # source rows = events + quarantined + removed_by_rule, where a row is one event
     removed_by_rule: dict[str, int] = field(default_factory=dict)  # stated cleaning rule -> rows, no errors
 

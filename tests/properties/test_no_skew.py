@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from pipelines.index import served_state
 from recsys.artifacts.bundle import load_bundle
 from recsys.catalogue import Catalogue
 from recsys.config import LogConfig, PrepareConfig, RewardConfig, SplitConfig
@@ -72,7 +73,12 @@ def live_recommender(log: PreparedLog, folder: Path) -> Recommender:
     ids = tuple(pq.read_table(log.root / "items.parquet")["item_id"].to_pylist())
     blank = Catalogue(ids, ids, ((),) * len(ids), np.ones(len(ids), np.float32), np.ones(len(ids), bool))
     info = replace(
-        bundle.info, event_types=log.info.event_types, reward=REWARD, attributes=(), attribute_values=()
+        bundle.info,
+        state=served_state(bundle.info.state, log.info),
+        event_types=log.info.event_types,
+        reward=REWARD,
+        attributes=(),
+        attribute_values=(),
     )
     popularity = np.ones(len(ids), np.float32)
     return Recommender(replace(bundle, catalogue=blank, info=info, popularity=popularity))
@@ -98,3 +104,31 @@ def test_live_events_are_the_history_and_the_tokens_that_training_saw(tmp_path: 
             for name in StateBatch.__dataclass_fields__:
                 if name != "attributes":  # the log has none
                     assert torch.equal(getattr(replayed, name), getattr(served, name)), name
+
+
+def test_sessions_that_a_silence_ends_are_the_same_live(tmp_path: Path) -> None:
+    """A gap of 240 minutes, met exactly and missed by a microsecond, with fractions of a second."""
+    gap = 240 * 60.0
+    moments = np.cumsum([1000.25, gap, gap + 1e-6, gap - 0.5, gap + 0.75, 60.0])
+    (tmp_path / "log.csv").write_text(
+        "who,what,when\n" + "".join(f"ann,i{place},{moment:.6f}\n" for place, moment in enumerate(moments))
+    )
+    (tmp_path / "mapping.toml").write_text(
+        'event_type = "click"\nsession_gap_minutes = 240\n[time]\nunit = "s"\n'
+        '[columns]\nuser_id = "who"\nitem_id = "what"\ntimestamp = "when"\n'
+    )
+    log_config = LogConfig(format="file", path=tmp_path / "log.csv", mapping=tmp_path / "mapping.toml")
+    prepare(
+        PrepareConfig(log=log_config, split=SplitConfig(kind="users"), reward=REWARD, content_features=4),
+        7,
+        tmp_path / "out",
+    )
+    log = open_prepared(tmp_path / "out")
+    assert log.info.session_gap_s == gap
+    recommender = live_recommender(log, tmp_path / "bundle")
+    live = recommender.history(
+        [LoggedEvent(f"i{place}", "click", None, moment, None) for place, moment in enumerate(moments)]
+    )
+    assert log.session.tolist() == [0, 0, 1, 1, 2, 2]
+    assert live.session.tolist() == log.session.tolist()
+    assert live.timestamp.tolist() == log.timestamp.tolist()
