@@ -12,9 +12,10 @@ return, bootstrapped from the frozen return head U, against what the meta Q expe
     r_t = k^b · ( g_e · [ r_t + γ U(s_{t+1}) − Q̄(s_t) − c (Q_θ(s_t, i_t) − Q̄(s_t)) ] + o_e ),
 
 Q̄(s) = mean over items of Q_θ(s, i), k the size of the support, with meta-learned gain g_e and offset o_e per event
-type, growth b and c in (0, 1). Departure from plain Bayesian regression, which has g = c = 1 and b = o = 0: logged returns
-hardly differ between the items a user chose, and a small positive return (a click) is still a choice for the item; how
-much a choice is worth is learnt by the outer loop, which starts from evidence that averages the event type's reward.
+type, growth b and c in (0, 1). Departure from plain Bayesian regression, which has g = c = 1 and b = o = 0: logged
+returns hardly differ between the items a user chose, and a small positive return (a click) is still a choice for the
+item; how much a choice is worth is learnt by the outer loop, which starts from evidence that averages the event
+type's reward.
 """
 
 from dataclasses import dataclass
