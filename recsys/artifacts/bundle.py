@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys import columns as c
@@ -32,6 +33,18 @@ from recsys.models.weights import save_module
 
 FORMAT = 1
 PRICE = "price"
+_LONGEST_REASON = 200  # characters
+# what readers of JSON, safetensors and Parquet, and torch with other weights, say to a file that is not theirs
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    pa.ArrowException,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)
@@ -140,11 +153,22 @@ def save_bundle(
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read a bundle; raises UserError if the folder is not one."""
+    """Read a bundle; raises UserError if the folder is not one, or one whose files are missing or damaged."""
     path = folder / "bundle.json"
     if not path.is_file():
         raise UserError(f"no bundle at {folder}; `recsys run` makes one")
-    info = BundleInfo.from_json(path.read_text(encoding="utf-8"), path)
+    try:
+        return _read(folder, BundleInfo.from_json(path.read_text(encoding="utf-8"), path))
+    except UserError:
+        raise
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        raise UserError(
+            f"the bundle at {folder} is damaged or incomplete ({reason}); publish it again or roll back"
+        ) from error
+
+
+def _read(folder: Path, info: BundleInfo) -> Bundle:
     items = load_file(str(folder / "items.safetensors"))
     table = ItemTable.of(items["vectors"], items["bias"], items["features"])
     student = StudentNetwork(info.shape)
@@ -154,6 +178,13 @@ def load_bundle(folder: Path) -> Bundle:
     prior.load_state_dict(load_file(str(folder / "prior.safetensors")))
     for module in (student, prior):
         module.eval().requires_grad_(False)
+    catalogue, index = (
+        read_catalogue(folder / "items.parquet"),
+        load_index(folder / "index.faiss", info.index),
+    )
+    counts = {"vectors": len(table.vectors), "catalogue": len(catalogue.item_ids), "index": len(index)}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"items differ in number: {counts}")
     return Bundle(
         version=folder.resolve().name,
         info=info,
@@ -161,8 +192,8 @@ def load_bundle(folder: Path) -> Bundle:
         prior=prior,
         table=table,
         popularity=items["popularity"].numpy(),
-        catalogue=read_catalogue(folder / "items.parquet"),
-        index=load_index(folder / "index.faiss", info.index),
+        catalogue=catalogue,
+        index=index,
     )
 
 

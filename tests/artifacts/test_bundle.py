@@ -98,3 +98,48 @@ def test_a_catalogue_without_optional_columns_is_empty_there(tmp_path: Path) -> 
     assert catalogue.available.all()
     assert catalogue.index_of == {"a": 0, "b": 1}
     assert catalogue.ids([1, 0]) == ["b", "a"]
+
+
+FILES = (
+    "bundle.json",
+    "student.safetensors",
+    "prior.safetensors",
+    "items.safetensors",
+    "items.parquet",
+    "index.faiss",
+)
+
+
+@pytest.mark.parametrize("damage", ["junk", "cut", "empty", "missing", "folder"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_one_line_with_the_remedy(folder: Path, name: str, damage: str) -> None:
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    match damage:
+        case "junk":
+            path.write_bytes(b"\xff junk\n" * 100)
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.touch()
+        case "folder":
+            path.mkdir()
+    with pytest.raises(UserError, match=r"no bundle at|publish it again|build it again") as error:
+        load_bundle(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"format": 1}', '{"format": 1, "shape": []}'])
+def test_a_description_that_says_something_else_is_damage(folder: Path, text: str) -> None:
+    (folder / "bundle.json").write_text(text)
+    with pytest.raises(UserError, match="publish it again"):
+        load_bundle(folder)
+
+
+def test_files_of_two_bundles_do_not_make_one(folder: Path) -> None:
+    items = pq.read_table(folder / "items.parquet")
+    pq.write_table(items.slice(1), folder / "items.parquet")
+    with pytest.raises(UserError, match="items differ in number"):
+        load_bundle(folder)
