@@ -22,6 +22,11 @@ def list_versions(registry: Path, name: str) -> None:
         pointing = ", ".join(alias for alias, target in aliases.items() if target == version)
         table.add_row(version, Text(pointing), Text(str(shelf.resolve(name, version))))
     Console().print(table)
+    for alias in shelf.damaged_aliases(name):
+        say(
+            Console(stderr=True),
+            f"the alias {alias} is damaged; `recsys promote VERSION --alias {alias}` sets it again",
+        )
 
 
 def move(registry: Path, name: str, alias: str, version: str) -> None:

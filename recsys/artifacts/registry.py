@@ -77,7 +77,8 @@ class Registry:
     def resolve(self, name: str, alias_or_version: str) -> Path:
         """Return the folder of a version or of an alias's version; raises UserError if there is none."""
         _check("alias or version", alias_or_version)
-        version = self.aliases(name).get(alias_or_version, alias_or_version)
+        history = self._history(self._alias_file(name, alias_or_version))
+        version = history[-1]["version"] if history else alias_or_version
         folder = self._version_folder(name, version)
         if not folder.is_dir():
             known = ", ".join([*self.aliases(name), *self.versions(name)]) or "nothing is published yet"
@@ -90,14 +91,15 @@ class Registry:
         return sorted((path.name for path in folder.iterdir()), key=_order) if folder.is_dir() else []
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Return where each alias points."""
-        folder = self._home(name) / "aliases"
-        return {
-            path.stem: self._history(path)[-1]["version"] for path in sorted(folder.glob("[a-z0-9]*.json"))
-        }
+        """Return where each alias points; damaged ones are left out."""
+        return {alias: moves[-1]["version"] for alias, moves in self._moves(name).items() if moves}
+
+    def damaged_aliases(self, name: str) -> list[str]:
+        """Return the aliases whose files cannot be read."""
+        return [alias for alias, moves in self._moves(name).items() if not moves]
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point an alias to a version whose files are intact.
+        """Point an alias to a version whose files are intact; a damaged alias begins anew.
 
         Raises UserError if the version is unknown or damaged, or if the alias could be taken for a version.
         """
@@ -113,8 +115,8 @@ class Registry:
         self.verify(self._version_folder(name, version))
         home = self._home(name)
         with self._exclusive(home):
-            path = home / "aliases" / f"{alias}.json"
-            history = self._history(path)
+            path = self._alias_file(name, alias)
+            history = self._moves(name).get(alias, [])
             if not history or history[-1]["version"] != version:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 self._write_history(path, [*history, {"version": version, "at": now}])
@@ -127,7 +129,7 @@ class Registry:
         _check("alias", alias)
         home = self._home(name)
         with self._exclusive(home):
-            path = home / "aliases" / f"{alias}.json"
+            path = self._alias_file(name, alias)
             history = self._history(path)
             if len(history) < 2:
                 now = history[-1]["version"] if history else "nothing"
@@ -181,7 +183,7 @@ class Registry:
                 raise UserError(
                     f"{name} {version} exists with other content and never changes; name another version"
                 )
-            if version in self.aliases(name):
+            if self._alias_file(name, version).exists():
                 raise UserError(f"{version!r} is an alias of {name}; name another version")
             return version
         for known in versions:
@@ -197,6 +199,19 @@ class Registry:
         except (OSError, ValueError, KeyError, TypeError):
             return None  # damaged: it is nobody's twin
 
+    def _alias_file(self, name: str, alias: str) -> Path:
+        return self._home(name) / "aliases" / f"{alias}.json"
+
+    def _moves(self, name: str) -> dict[str, list[_Move]]:
+        """Return the moves of each alias, none where its file is damaged."""
+        moves: dict[str, list[_Move]] = {}
+        for path in sorted((self._home(name) / "aliases").glob("[a-z0-9]*.json")):
+            try:
+                moves[path.stem] = self._history(path)
+            except UserError:
+                moves[path.stem] = []
+        return moves
+
     def _history(self, path: Path) -> list[_Move]:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
@@ -206,7 +221,7 @@ class Registry:
         except (ValueError, TypeError, KeyError):
             moves = []
         if not moves:
-            raise UserError(f"{path} is damaged; delete it and set the alias again")
+            raise UserError(f"{path} is damaged; `recsys promote` sets the alias again")
         for move in moves:
             _check("version", move["version"])
         return moves

@@ -232,6 +232,23 @@ def test_a_damaged_alias_file_is_one_clear_error(registry: Registry, three: list
         registry.resolve("metaq", "champion")
 
 
+def test_a_damaged_alias_hides_nothing_else_and_can_be_set_again(
+    registry: Registry, three: list[str], tmp_path: Path
+) -> None:
+    for alias in ("champion", "challenger"):
+        registry.set_alias("metaq", alias, three[0])
+    (registry.root / "metaq" / "aliases" / "champion.json").write_text("{")
+    assert registry.aliases("metaq") == {"challenger": three[0]}
+    assert registry.damaged_aliases("metaq") == ["champion"]
+    assert registry.resolve("metaq", three[1]).name == three[1]
+    assert registry.resolve("metaq", "challenger").name == three[0]
+    with pytest.raises(UserError, match="is an alias"):
+        registry.publish(bundle(tmp_path / "four", "four"), "metaq", "champion")
+    registry.set_alias("metaq", "champion", three[2])
+    assert registry.aliases("metaq") == {"challenger": three[0], "champion": three[2]}
+    assert registry.damaged_aliases("metaq") == []
+
+
 def test_an_alias_file_that_points_outside_is_refused(registry: Registry, three: list[str]) -> None:
     registry.set_alias("metaq", "champion", three[0])
     path = registry.root / "metaq" / "aliases" / "champion.json"

@@ -165,6 +165,19 @@ def test_versions_are_listed_promoted_and_rolled_back(recsys: Run, tmp_path: Pat
     assert "never pointed elsewhere" in err
 
 
+def test_a_damaged_alias_is_reported_beside_the_versions_and_can_be_promoted_over(
+    recsys: Run, published: Path
+) -> None:
+    (published / "metaq" / "aliases" / "champion.json").write_text("{")
+    version = Registry(published).versions("metaq")[0]
+    code, out, err = recsys("models", "--registry", str(published))
+    assert code == 0
+    assert version in out
+    assert "the alias champion is damaged" in err
+    assert recsys("promote", version, "--registry", str(published))[0] == 0
+    assert recsys("models", "--registry", str(published))[2] == ""
+
+
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     (tmp_path / "bundle").mkdir()
