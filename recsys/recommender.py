@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from recsys import columns
 from recsys.adaptation import adapt_to_first
 from recsys.artifacts.bundle import Bundle, load_bundle
 from recsys.catalogue import Catalogue
@@ -56,7 +57,11 @@ class Recommender:
         self.catalogue: Catalogue = bundle.catalogue
         self.version: str = bundle.version
         self.event_types: tuple[str, ...] = bundle.info.event_types
-        self._type_code = {name: code for code, name in enumerate(self.event_types)}
+        # what a history is made of: impressions are not feedback
+        self._type_code = {
+            name: code for code, name in enumerate(self.event_types) if name != columns.IMPRESSION
+        }
+        self.feedback_types: tuple[str, ...] = tuple(self._type_code)
         self._attribute_code = [
             {value: code + 1 for code, value in enumerate(values)} for values in bundle.info.attribute_values
         ]
@@ -65,7 +70,7 @@ class Recommender:
         self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
 
     def history(self, events: Sequence[LoggedEvent], attributes: dict[str, str] | None = None) -> History:
-        """Return the history of events in time order; events of items or types unknown to the bundle are left out."""
+        """Return the history of events in time order; unknown items and types, and impressions, are left out."""
         index_of = self.catalogue.index_of
         known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
         coded = self._attributes(attributes)

@@ -100,7 +100,7 @@ def answer(recommender: Recommender, ask: Ask) -> Served:
 
 def warm_up(recommender: Recommender) -> None:
     """Rank once for an invented user, so that no real one waits for what libraries do on first use."""
-    item_id, event_type = recommender.catalogue.item_ids[0], recommender.event_types[0]
+    item_id, event_type = recommender.catalogue.item_ids[0], recommender.feedback_types[0]
     event = LoggedEvent(item_id, event_type, None, 0.0, None)
     answer(recommender, Ask("", None, 1, 0, (event,), {}, (), exclude_seen=False))
 

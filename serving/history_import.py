@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import columns as c
@@ -94,9 +95,9 @@ def _rows(part: Path) -> Iterator[tuple[object, ...]]:
             absent = ", ".join(missing or [c.USER_ID])
             raise UserError(f"{part} lacks {absent}; write it with `recsys prepare`")
         for batch in source.iter_batches(_BATCH_ROWS, columns=[name for name in _COLUMNS if name in present]):
-            known = batch.filter(
-                batch.column(c.USER_ID).is_valid()
-            )  # an anonymous session has no user to warm
+            # an anonymous session has no user to warm; an impression is no feedback
+            feedback = pc.not_equal(batch.column(c.EVENT_TYPE).cast(pa.string()), c.IMPRESSION)
+            known = batch.filter(pc.and_(batch.column(c.USER_ID).is_valid(), feedback))
             yield from zip(*(_values(known, field) for field in EVENTS), strict=True)
 
 

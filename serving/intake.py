@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
+from recsys import columns
 from recsys.recommender import Recommender
 from serving.identifiers import new_id
 from serving.problems import sentence, shown
@@ -44,9 +45,14 @@ def _admit(event: Event, recommender: Recommender, now_us: int, max_clock_skew_s
             f"item_id is {shown(event.item_id)}: not in the catalogue of {recommender.version}; send an id "
             "of its item table, or publish a bundle that holds this item"
         )
+    if event.event_type == columns.IMPRESSION:
+        raise ValueError(
+            f"event_type is {shown(event.event_type)}: what is shown is logged when it is served; send what the user "
+            f"did then ({', '.join(recommender.feedback_types)})"
+        )
     if event.event_type not in recommender.event_types:
         raise ValueError(
-            f"event_type is {shown(event.event_type)}: not one of {', '.join(recommender.event_types)}; send "
+            f"event_type is {shown(event.event_type)}: not one of {', '.join(recommender.feedback_types)}; send "
             "one of these, or configure its reward and publish a bundle"
         )
     timestamp_us = now_us if event.timestamp is None else _microseconds(event.timestamp)

@@ -53,7 +53,7 @@ def export_tables(log: LogConfig, out: Path, progress: Progress | None = None) -
         intake = take_in(adapter, log, vocabulary, Vocabulary(), Path(scratch), refused, progress)
         rows = intake.events.rows
         for part, (table, left) in enumerate(intake.events.tables()):
-            bucket = sort_histories(table, adapter.session_gap_s, 0)
+            bucket = sort_histories(table, adapter.session_gap_s, 0, intake.impression)
             seen.append(bucket.users.drop_null())
             events = as_events(bucket.events, vocabulary.values, intake.event_types.values)
             events = events.sort_by(

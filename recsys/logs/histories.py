@@ -1,7 +1,8 @@
 """One bucket of events put into histories: sorted by (history, time, tie), sessions numbered.
 
 Events of one second-exact instant are ordered by a seeded hash of their ids, so nothing can profit from the
-order of the file; those of one session stay together.
+order of the file; those of one session stay together. Sessions are those of the feedback: being shown something
+neither ends a silence nor begins a session, as in the live store, whose histories hold no impressions.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ import pyarrow.compute as pc
 
 from recsys import columns as c
 from recsys.datasets.parsing import flat
-from recsys.logs.coded import EVENT_HASH
+from recsys.logs.coded import EVENT_HASH, TYPE_CODE
 from recsys.logs.hashing import hash_strings, salted
 from recsys.logs.sessions import begins_by_gap, begins_by_name, ordinals
-from recsys.types import IntArray, LongArray
+from recsys.types import BoolArray, IntArray, LongArray
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class HistoryBucket:
     events: pa.Table  # sorted
     starts: LongArray  # (history,) first event of each
     users: pa.Array  # (history,) user ids, null for an anonymous session
-    session: IntArray  # (event,)
     times: LongArray  # (event,) microseconds
+    feedback: BoolArray  # (event,) all but impressions
+    session: IntArray  # (feedback event,)
 
 
-def sort_histories(bucket: pa.Table, gap_s: float | None, tie_seed: int) -> HistoryBucket:
-    """Sort one bucket of `Intake.events`."""
+def sort_histories(
+    bucket: pa.Table, gap_s: float | None, tie_seed: int, impression: int | None
+) -> HistoryBucket:
+    """Sort one bucket of `Intake.events`; `impression` is that type's code, None if the log has no such type."""
     history = bucket["_hash"].to_numpy()
     bucket = bucket.drop_columns(["_hash"])
     # the exact key behind the hash, so that two users of one hash never become one
@@ -48,18 +52,37 @@ def sort_histories(bucket: pa.Table, gap_s: float | None, tie_seed: int) -> Hist
     code, times = code[order], times[order]
     begins_history = np.diff(code, prepend=-1) != 0
     starts = np.flatnonzero(begins_history)
+    feedback = flat(events[TYPE_CODE]).to_numpy() != (-1 if impression is None else impression)
+    # who was only shown things has sessions too, in the event table alone
+    lengths = np.diff(np.append(starts, len(code)))
+    leading = np.flatnonzero(feedback | ~np.repeat(np.logical_or.reduceat(feedback, starts), lengths))
+    begins_led = np.diff(code[leading], prepend=-1) != 0
     if gap_s is None:
-        begins = begins_by_name(session[order], begins_history)
+        begins = begins_by_name(session[order][leading], begins_led)
     else:
-        begins = begins_by_gap(times, begins_history, gap_s)
-        events = _name_sessions(events, begins, times)
+        begins = begins_by_gap(times[leading], begins_led, gap_s)
+        first = leading[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
+        events = _name_sessions(events, first[_nearest(leading, code, times)], times)
     users = flat(events[c.USER_ID]).take(pa.array(starts))
-    return HistoryBucket(events, starts, users, ordinals(begins, begins_history), times)
+    session = ordinals(begins, begins_led)[feedback[leading]]
+    return HistoryBucket(events, starts, users, times, feedback, session)
 
 
-def _name_sessions(events: pa.Table, begins: np.ndarray, times: LongArray) -> pa.Table:
-    """Return the events with sessions called `user@second of its first event`."""
-    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
+def _nearest(leading: LongArray, code: IntArray, times: LongArray) -> LongArray:
+    """Return for each event which leading event of its history is nearest in time, the later of two; (event,)."""
+    event = np.arange(len(code))
+    after = np.minimum(np.searchsorted(leading, event), len(leading) - 1)
+    before = np.maximum(np.searchsorted(leading, event, side="right") - 1, 0)
+    later, earlier = leading[after], leading[before]
+    has_later = (later >= event) & (code[later] == code)
+    has_earlier = (earlier <= event) & (code[earlier] == code)
+    is_nearer = times[later] - times <= times - times[earlier]
+    nearest: LongArray = np.where(has_later & (is_nearer | ~has_earlier), after, before)
+    return nearest
+
+
+def _name_sessions(events: pa.Table, first: LongArray, times: LongArray) -> pa.Table:
+    """Return the events with sessions called `user@second`, the second being that of the session's `first` event."""
     seconds = pa.array(times[first] // 1_000_000).cast(pa.string())
     names = pc.binary_join_element_wise(flat(events[c.USER_ID]), seconds, "@")
     return events.set_column(events.column_names.index(c.SESSION_ID), c.SESSION_ID, names)

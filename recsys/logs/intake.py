@@ -42,6 +42,12 @@ class Intake:
     event_types: Vocabulary  # codes of TYPE_CODE
     read: int
     removed: dict[str, int]  # cleaning rule -> rows
+    impressions: int  # among the events
+
+    @property
+    def impression(self) -> int | None:
+        """Code of impressions; None if the log has no such type."""
+        return _impression(self.event_types)
 
 
 def take_in(
@@ -75,16 +81,23 @@ def take_in(
         )
     rows = by_id.rows
     by_user = Buckets(scratch / "by-user", rows, config.rows_per_bucket)
+    impression, impressions = _impression(event_types), 0
     for table, left in by_id.tables():
         unique, merged = settle(table, adapter.merges_lines, items, event_types, quarantine)
         removed[MERGED] += merged
+        if impression is not None:
+            impressions += int((flat(unique[TYPE_CODE]).to_numpy() == impression).sum())
         by_user.add(unique, _history_hashes(unique))
         if progress:
             progress("deduplicating", rows - left, rows)
     quarantine.check(read, config.max_bad_share)
-    return Intake(
-        by_user, items, event_types, read, {rule: count for rule, count in removed.items() if count}
-    )
+    by_rule = {rule: count for rule, count in removed.items() if count}
+    return Intake(by_user, items, event_types, read, by_rule, impressions)
+
+
+def _impression(event_types: Vocabulary) -> int | None:
+    code: int = event_types.values.index(c.IMPRESSION).as_py()
+    return None if code < 0 else code
 
 
 def _sound(

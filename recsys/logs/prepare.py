@@ -19,6 +19,7 @@ from recsys import columns as c
 from recsys.config import PrepareConfig
 from recsys.datasets.parsing import flat, utc_text
 from recsys.datasets.registry import open_log
+from recsys.errors import UserError
 from recsys.logs.attributes import user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
 from recsys.logs.coded import ITEM_CODE
@@ -40,7 +41,7 @@ from recsys.types import LongArray
 def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | None = None) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
-    Raises UserError if the folder is not free, or the log cannot be read, holds no usable event, or too much
+    Raises UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
     of it is refused (`quarantine.csv` tells which rows). What the folder held before is gone from the start.
     """
     adapter = open_log(config.log)
@@ -55,7 +56,12 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         intake = take_in(
             adapter, config.log, vocabulary, Vocabulary(event_types), Path(scratch), refused, progress
         )
-        events = intake.events.rows
+        feedback = intake.events.rows - intake.impressions
+        if feedback == 0:
+            raise UserError(
+                f"{adapter.source} holds impressions only ({intake.impressions:,}); add what users did, clicks or "
+                "purchases, because a history is made of that"
+            )
         histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress)
         quarantined = dict(sorted(refused.counts.items()))
     if items is None:
@@ -63,7 +69,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     users, history_user = _users(adapter.users(), histories, adapter.source)
     lengths = np.concatenate(histories.lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    split = _split(config, seed, out, histories, history_user, users, events)
+    split = _split(config, seed, out, histories, history_user, users, feedback)
     train_end = split.train_end(_before(out, offsets, split.test_from, config.log.rows_per_bucket))
     attributes, values, codes = user_attributes(users)
     if progress:
@@ -87,7 +93,8 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         user_attribute_values=values,
         reward_base=dict(config.reward.base),
         reward_per_log_value=dict(config.reward.per_log_value),
-        events=events,
+        events=feedback + intake.impressions,
+        impressions=intake.impressions,
         items=items.num_rows,
         users=users.num_rows,
         histories=len(lengths),
@@ -103,7 +110,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     )
     write_info(out, info)  # last: a folder without it is no prepared log
     if progress:
-        progress("done", events, events)
+        progress("done", info.events, info.events)
     return info
 
 
@@ -118,11 +125,13 @@ def _write_events(
     ranks = intake.items.sorted_order()
     tie_seed = derive_seed(seed, "ties")
     events = intake.events.rows
-    with EventWriter(out, events, intake.items.values, intake.event_types.values, config.reward) as writer:
+    with EventWriter(
+        out, events - intake.impressions, intake.items.values, intake.event_types.values, config.reward
+    ) as writer:
         for table, left in intake.events.tables():
             item = pa.array(ranks[table[ITEM_CODE].to_numpy()])
             table = table.set_column(table.column_names.index(ITEM_CODE), ITEM_CODE, item)
-            writer.write(sort_histories(table, gap_s, tie_seed))
+            writer.write(sort_histories(table, gap_s, tie_seed, intake.impression))
             if progress:
                 progress("sorting", events - left, events)
     return writer.histories
@@ -133,7 +142,8 @@ def _users(table: pa.Table | None, histories: Histories, source: str) -> tuple[p
     of_history = pa.concat_arrays(histories.users)
     known = np.asarray(of_history.is_valid())
     index = np.where(known, np.cumsum(known) - 1, -1).astype(np.int32)
-    return user_table(table, of_history.drop_null(), source), index
+    seen = pa.concat_arrays([of_history.drop_null(), *histories.only_shown])
+    return user_table(table, seen, source), index
 
 
 def _split(
@@ -143,7 +153,7 @@ def _split(
     histories: Histories,
     history_user: np.ndarray,
     users: pa.Table,
-    events: int,
+    feedback: int,
 ) -> Split:
     anonymous = history_user < 0
     began = np.concatenate(histories.began)
@@ -151,7 +161,7 @@ def _split(
         of_history = flat(users[c.USER_ID]).take(pa.array(history_user, mask=anonymous))
         return split_by_user(config.split, hash_strings(of_history), anonymous, derive_seed(seed, "split"))
     chunks = partial(_time_chunks, out, config.log.rows_per_bucket)
-    cut = cut_time(config.split, chunks, events, int(began.min()), histories.ended)
+    cut = cut_time(config.split, chunks, feedback, int(began.min()), histories.ended)
     return split_by_time(config.split, cut, began, anonymous)
 
 

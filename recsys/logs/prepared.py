@@ -13,10 +13,13 @@ Layout of the folder:
     arrays/history_user.npy         (history,) int32, -1 = anonymous session
     arrays/history_role.npy         (history,) int8, see Role
     arrays/history_train_end.npy    (history,) int64: events of the history before the cut, 0 for cold users
-    arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (event,)
+    arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (feedback event,)
                            int32 int8 float32 int64 (seconds, UTC) int32 (session's ordinal in its history)
 
-A *history* is everything one user did in time order; an anonymous session is a history of its own.
+A *history* is everything one user did in time order; an anonymous session is a history of its own. Impressions are
+not feedback: they stand in the event table, for replay, and in none of the arrays, just as the live store keeps them
+apart from a user's events. So lengths, sessions, roles, the cut and when a user is first seen follow from feedback
+alone, and who was only shown things has no history (as a user, they come after those who have one).
 """
 
 import json
@@ -48,7 +51,7 @@ class PreparedInfo:
     user_attribute_values: tuple[tuple[str, ...], ...]  # per attribute, code - 1 -> value (0 = unknown)
     reward_base: dict[str, float]
     reward_per_log_value: dict[str, float]
-    events: int
+    events: int  # of the event table
     items: int
     users: int
     histories: int
@@ -58,6 +61,7 @@ class PreparedInfo:
     last_event: str
     test_from: str | None  # the cut, ISO 8601; None for a split by users
     validation_from: str | None
+    impressions: int = 0  # events of the event table that are in no history
     session_gap_s: float | None = None  # silence that ended a session; None where the log names sessions
     rows_read: int = 0  # source rows = events + quarantined + removed_by_rule, where a row is one event
     removed_by_rule: dict[str, int] = field(default_factory=dict)  # stated cleaning rule -> rows, no errors

@@ -1,4 +1,4 @@
-"""The events of a prepared log written bucket by bucket: Parquet parts and the per-event arrays."""
+"""The events of a prepared log written bucket by bucket: all in Parquet parts, the feedback in arrays as well."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,12 +24,13 @@ _GROUP_ROWS = 131_072
 
 @dataclass
 class Histories:
-    """What is kept in memory of the histories written so far."""
+    """What is kept in memory of the histories written so far: of their feedback, and who gave none."""
 
     lengths: list[LongArray] = field(default_factory=list)
     began: list[LongArray] = field(default_factory=list)  # seconds
     ended: int = -(2**62)
     users: list[pa.Array] = field(default_factory=list)
+    only_shown: list[pa.Array] = field(default_factory=list)  # users with impressions and no feedback
     sessions: int = 0
 
 
@@ -37,7 +38,7 @@ class EventWriter:
     """Writes buckets of histories in the order in which they come."""
 
     def __init__(
-        self, root: Path, events: int, items: pa.Array, event_types: pa.Array, reward: RewardConfig
+        self, root: Path, feedback: int, items: pa.Array, event_types: pa.Array, reward: RewardConfig
     ) -> None:
         self.histories = Histories()
         self._root = root
@@ -54,7 +55,7 @@ class EventWriter:
             "session": np.int32,
         }
         self._arrays = {
-            name: self._open.enter_context(ArrayWriter(root / "arrays" / f"{name}.npy", events, kind))
+            name: self._open.enter_context(ArrayWriter(root / "arrays" / f"{name}.npy", feedback, kind))
             for name, kind in kinds.items()
         }
 
@@ -69,10 +70,11 @@ class EventWriter:
     def write(self, bucket: HistoryBucket) -> None:
         """Write whole histories."""
         events = bucket.events
-        item: IntArray = events[ITEM_CODE].to_numpy()
-        code: ByteArray = events[TYPE_CODE].to_numpy()
-        value = flat(events[c.VALUE]).to_numpy(zero_copy_only=False)
-        seconds = bucket.times // _PER_SECOND
+        kept = bucket.feedback
+        item: IntArray = events[ITEM_CODE].to_numpy()[kept]
+        code: ByteArray = events[TYPE_CODE].to_numpy()[kept]
+        value = flat(events[c.VALUE]).to_numpy(zero_copy_only=False)[kept]
+        seconds = bucket.times[kept] // _PER_SECOND
         self._arrays["item"].append(item)
         self._arrays["event_type"].append(code)
         self._arrays["reward"].append(rewards(self._reward, self._event_types.to_pylist(), code, value))
@@ -86,10 +88,12 @@ class EventWriter:
             use_dictionary=[c.USER_ID, c.SESSION_ID, c.ITEM_ID, c.EVENT_TYPE, c.POLICY_VERSION],
         )
         self._parts += 1
-        lengths = np.diff(np.append(bucket.starts, events.num_rows))
-        self.histories.lengths.append(lengths)
-        self.histories.began.append(seconds[bucket.starts])
-        self.histories.ended = max(self.histories.ended, int(seconds.max()))
-        self.histories.users.append(bucket.users)
-        last = np.append(bucket.starts[1:], events.num_rows) - 1
-        self.histories.sessions += int((bucket.session[last] + 1).sum())
+        lengths = np.add.reduceat(kept.astype(np.int64), bucket.starts)
+        gave = lengths > 0
+        ends = np.cumsum(lengths)[gave]
+        self.histories.lengths.append(lengths[gave])
+        self.histories.began.append(seconds[ends - lengths[gave]])
+        self.histories.ended = max(self.histories.ended, int(seconds.max(initial=self.histories.ended)))
+        self.histories.users.append(bucket.users.filter(pa.array(gave)))
+        self.histories.only_shown.append(bucket.users.filter(pa.array(~gave)).drop_null())
+        self.histories.sessions += int((bucket.session[ends - 1] + 1).sum())

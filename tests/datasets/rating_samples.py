@@ -91,4 +91,4 @@ def open_bandit(root: Path, shuffle: int | None) -> Sample:
         folder / "item_context.csv",
     )
     log = LogConfig(format="open-bandit", path=folder, max_bad_share=0.5)
-    return Sample(log, 4, 4, 3, 3, {"propensity outside (0, 1]": 1})
+    return Sample(log, 4, 4, 1, 3, {"propensity outside (0, 1]": 1})

@@ -19,7 +19,7 @@ rows = st.tuples(
     ids,
     st.sampled_from([None, "s", "t", "u"]),
     st.sampled_from([None, "x", "y", "unknown"]),
-    st.sampled_from([None, "click", "purchase", "wave"]),
+    st.sampled_from([None, "click", "purchase", "impression", "wave"]),
     st.integers(0, 30),
     st.sampled_from([None, 1.0, -2.5, float("inf"), float("nan")]),
 )
@@ -113,6 +113,6 @@ def is_sound(event: tuple) -> bool:
     return (
         session is not None
         and item in ("x", "y")
-        and kind in ("click", "purchase")
+        and kind in ("click", "purchase", "impression")
         and value in (None, 1.0, -2.5)
     )

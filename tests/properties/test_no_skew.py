@@ -22,7 +22,7 @@ from recsys.recommender import LoggedEvent, Recommender
 from tests.factories import write_tiny_bundle
 
 REWARD = RewardConfig(per_log_value={"purchase": 0.3})
-TYPES = ("click", "purchase", "cancellation")
+TYPES = ("click", "purchase", "cancellation", "impression")  # live histories leave the last out
 USERS = 6
 
 
@@ -33,7 +33,7 @@ def raw_events(generator: np.random.Generator) -> list[tuple[str, LoggedEvent]]:
         count = int(generator.integers(1, 25))
         seconds = np.sort(generator.choice(10**6, count, replace=False))
         for second in seconds:
-            kind = TYPES[generator.integers(3)]
+            kind = TYPES[generator.integers(4)]
             value = float(generator.integers(1, 50)) if kind == "purchase" else None
             session = f"{user}-{second // 100_000}"
             rows.append(

@@ -34,12 +34,13 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
         click("a", value="much"),
         click("a", position=-1),
         click("a", colour="red"),
+        click("a") | {"event_type": "impression"},
     ]
     answer = client.post("/v1/events", json=batch)
     assert answer.status_code == 202
     assert answer.json()["accepted"] == 2
     errors = {row["index"]: row["error"] for row in answer.json()["rejected"]}
-    assert sorted(errors) == [1, 2, 4, 5, 6, 7, 8, 9]
+    assert sorted(errors) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert errors[1].startswith("item_id is 'no such item': not in the catalogue of ")
     assert "send an id of its item table" in errors[1]
     assert "event_type is 'sneeze': not one of " in errors[4]
@@ -48,6 +49,7 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
     assert "value is 'much'" in errors[7]
     assert "position is -1: must be greater than or equal to 0" in errors[8]
     assert "colour is not a field" in errors[9]
+    assert "what is shown is logged when it is served; send what the user did" in errors[10]
     assert len(stored(client, "a")) == 2
 
 

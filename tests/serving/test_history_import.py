@@ -51,6 +51,13 @@ def test_the_newest_events_of_each_user_are_kept_in_order(history, tmp_path):
     assert kept(store) == [("a", "i2"), ("a", "i2b"), ("a", "i3"), ("b", "i0")]
 
 
+def test_what_was_only_shown_is_not_imported(tmp_path):
+    rows = [("a", "i1", 1, "click"), ("a", "i2", 2, "impression"), ("b", "i3", 3, "impression")]
+    pq.write_table(table(rows), tmp_path / "h.parquet")
+    assert import_history(tmp_path / "s.sqlite", tmp_path / "h.parquet", per_user=1) == 1
+    assert kept(tmp_path / "s.sqlite") == [("a", "i1")]
+
+
 def test_a_second_start_imports_nothing_even_after_deletions(history, tmp_path):
     store = tmp_path / "s.sqlite"
     import_history(store, history, per_user=10)
