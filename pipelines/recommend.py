@@ -15,9 +15,10 @@ from pipelines.publish import BUNDLE
 from recsys import columns
 from recsys.config import RunConfig
 from recsys.errors import UserError
-from recsys.logs.prepared import open_prepared
+from recsys.logs.prepared import PreparedLog, open_prepared
+from recsys.logs.worth import best_feedback
 from recsys.mdp.state import History
-from recsys.recommender import LoggedEvent, Recommendation, Recommender, load_recommender
+from recsys.recommender import Recommendation, Recommender, load_recommender
 
 
 def recommend(
@@ -34,7 +35,7 @@ def recommend(
     recommender = load_recommender(bundle)
     console = Console()
     if items is not None:
-        history = _visitor(recommender, config, items)
+        history = _visitor(recommender, open_prepared(run / "prepare"), items)
     else:
         known = None if user is None else _known_user(run / "prepare", user)
         if known is None:
@@ -43,15 +44,21 @@ def recommend(
     console.print(_table(recommender, recommender.recommend(history, n, seed=config.seed, adapt=adapt)))
 
 
-def _visitor(recommender: Recommender, config: RunConfig, items: Sequence[str]) -> History:
-    """Return the history of somebody who took some items just now, by the event that is worth most."""
+def _visitor(recommender: Recommender, log: PreparedLog, items: Sequence[str]) -> History:
+    """Return the history of somebody who liked some items just now, as those of the log who liked theirs."""
     unknown = [item for item in items if item not in recommender.catalogue.index_of]
     if unknown:
         raise UserError(f"not in the catalogue: {', '.join(unknown)}; ids are those of the log's item table")
-    worth = config.prepare.reward.base
-    event_type = max(recommender.event_types, key=lambda name: worth.get(name, 0.0))
-    now = time.time()
-    return recommender.history([LoggedEvent(item, event_type, None, now, "terminal") for item in items])
+    event_type, reward = best_feedback(log)
+    count = len(items)
+    return History(
+        item=np.array([recommender.catalogue.index_of[item] for item in items], np.int32),
+        event_type=np.full(count, event_type, np.int8),
+        reward=np.full(count, reward, np.float32),
+        timestamp=np.full(count, int(time.time()), np.int64),
+        session=np.zeros(count, np.int32),
+        attributes=recommender.history([]).attributes,
+    )
 
 
 def _known_user(prepared_folder: Path, user: str) -> History | None:

@@ -15,6 +15,7 @@ from recsys import recommender as served
 from recsys.catalogue import Catalogue
 from recsys.config import LogConfig, PrepareConfig, SplitConfig
 from recsys.logs.prepare import prepare
+from recsys.logs.prepared import open_prepared
 from recsys.logs.schema import EVENTS
 from recsys.mdp.state import History, empty_history
 from recsys.recommender import LoggedEvent, Recommendation
@@ -32,11 +33,9 @@ class FakeRecommender:
 
     def __init__(self) -> None:
         self.histories: list[History] = []
-        self.events: list[LoggedEvent] = []
         self.asked: list[dict[str, object]] = []
 
     def history(self, events: Sequence[LoggedEvent], attributes: dict[str, str] | None = None) -> History:
-        self.events = list(events)
         return empty_history(np.empty(0, np.int32))
 
     def recommend(self, history: History, n: int, **options: object) -> Recommendation:
@@ -110,12 +109,16 @@ def test_an_unknown_user_is_cold_and_told_so(
     assert "cake[/b]" in printed
 
 
-def test_items_become_the_events_worth_most(fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_become_what_was_liked_in_the_log(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ask(monkeypatch, "--items", "bread, apple") == 0
-    assert [(event.item_id, event.event_type) for event in fake.events] == [
-        ("bread", "purchase"),
-        ("apple", "purchase"),
-    ]
+    (history,) = fake.histories
+    assert [ITEMS[item] for item in history.item] == ["bread", "apple"]
+    types = open_prepared(Path("runs/smoke/prepare")).info.event_types
+    assert [types[code] for code in history.event_type] == ["purchase"] * 2
+    assert history.reward.tolist() == [1.0, 1.0]
+    assert history.session.tolist() == [0, 0]
 
 
 def test_what_is_not_there_is_one_line(
