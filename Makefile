@@ -3,20 +3,18 @@
 #   make run     train on the bundled log, print the results, serve them on port 8000
 #   make test    lint, types, import contracts, tests: what must pass
 #   make bench   speed and memory
-#   make serve   serve what was published last
+#   make serve   serve what was published last, with the users of that log
 #
 # Variables:
-#   CONFIG=default         config of `make run`: a path or a shipped name
+#   CONFIG=default         config of `make run` and `make serve`: a path or a shipped name
 #   PYTHON=python3         interpreter of the environment, 3.11 or newer
 #   TORCH_INDEX=           index that torch alone is taken from: pytorch.org lists one for the CPU and one per CUDA version
-#   HISTORY=data/...       events of known users that the endpoint starts with
 #   WORKERS=2              processes of `make test`
 
 CONFIG ?= default
 PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
-HISTORY ?= data/online-retail/events.parquet
 BENCH := tests/benchmarks
 
 BIN := .venv/bin
@@ -36,10 +34,10 @@ endif
 
 run: $(READY)
 	$(BIN)/recsys run --config $(CONFIG)
-	$(BIN)/recsys serve --history $(HISTORY)
+	$(BIN)/recsys serve --config $(CONFIG)
 
 serve: $(READY)
-	$(BIN)/recsys serve --history $(HISTORY)
+	$(BIN)/recsys serve --config $(CONFIG)
 
 # pytest comes last, so that its closing line does too
 test: lint type

@@ -4,16 +4,25 @@ Everything heavy is imported inside the commands, so that help is instant and `r
 environment of numerical libraries before they load.
 """
 
+import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from recsys.errors import UserError
 
 EXIT_USER_ERROR: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+PLACE_ERRORS: Final = (
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+    FileExistsError,
+    FileNotFoundError,
+)
 
 app = typer.Typer(
     name="recsys",
@@ -80,30 +89,46 @@ def run_(config: Config = "default", overrides: Overrides = None, force: Force =
 
 @app.command()
 def serve(
+    config: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="Serve what this run published, and know the users of its log."),
+    ] = None,
+    overrides: Overrides = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    registry: RegistryPath = REGISTRY,
-    name: Name = NAME,
-    alias: Alias = ALIAS,
-    store: Annotated[Path | None, typer.Option(help="SQLite file of live events.")] = None,
+    registry: Annotated[
+        Path | None, typer.Option(envvar="RECSYS_REGISTRY", help=f"Folder of the registry, else {REGISTRY}.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(envvar="RECSYS_NAME", help=f"Name of the model, else {NAME}.")
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(envvar="RECSYS_ALIAS", help=f"Alias to serve, else {ALIAS}.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(envvar="RECSYS_STORE", help="SQLite file of live events.")
+    ] = None,
     history: Annotated[
-        Path | None, typer.Option(help="Events (Parquet) that a new store begins with.")
+        Path | None,
+        typer.Option(envvar="RECSYS_HISTORY", help="Events (Parquet) that a new store begins with."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
 ) -> None:
-    """Serve the model an alias points to."""
+    """Serve the model an alias points to. Options go before the environment, that before the config."""
+    if overrides and config is None:
+        raise UserError("--set changes a config; give --config too")
+    from dataclasses import replace
+
+    from pipelines.configuration import resolve_config
+    from pipelines.serve import Served, served_by_run
     from pipelines.serve import serve as start
 
-    start(
-        host=host,
-        port=port,
-        registry=registry,
-        name=name,
-        alias=alias,
-        store=store,
-        history=history,
-        workers=workers,
-    )
+    served = Served() if config is None else served_by_run(resolve_config(config, overrides or []))
+    given = {"registry": registry, "name": name, "alias": alias, "store": store, "history": history}
+    served = replace(served, **{key: value for key, value in given.items() if value is not None})
+    if config is not None and served.history is None:
+        print(f"recsys: {config} has no prepared log here; every user starts as a new one", file=sys.stderr)
+    start(served, host=host, port=port, workers=workers)
 
 
 @app.command()
@@ -122,12 +147,14 @@ def recommend(
     """Recommend in the terminal, with titles."""
     if (user is None) == (items is None):
         raise UserError("give either --user ID or --items a,b,c")
+    taken = None if items is None else [item.strip() for item in items.split(",") if item.strip()]
+    if taken == []:
+        raise UserError(f"--items {items!r} names no item; give ids such as --items 22423,85123A")
     from pipelines.commands import resolve_limited
 
     resolved = resolve_limited(config, overrides or [])
     from pipelines.recommend import recommend as show
 
-    taken = None if items is None else [item.strip() for item in items.split(",") if item.strip()]
     show(resolved, user=user, items=taken, n=n, adapt=not no_adapt)
 
 
@@ -161,21 +188,39 @@ def rollback(registry: RegistryPath = REGISTRY, name: Name = NAME, alias: Alias 
 
 
 def main() -> None:
-    """Run the command line: a UserError is one line and exit code 2, Ctrl-C one line and 130."""
+    """Run the command line: what a person can mend is one line and exit code 2, Ctrl-C one line and 130."""
     try:
-        app()
+        code = app(prog_name="recsys", standalone_mode=False)
     except UserError as error:
-        _stop(" ".join(str(error).split()), EXIT_USER_ERROR)
+        _stop(str(error), EXIT_USER_ERROR)
+    except TyperException as error:
+        said = error.format_message().rstrip(".")  # nothing where the help was printed instead
+        command = getattr(getattr(error, "ctx", None), "command_path", "recsys")
+        _stop(said and f"{said}; `{command} --help` lists what it takes", EXIT_USER_ERROR)
     except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        if not _is_about_a_place(error):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _stop(
+            f"{place}{error.strerror}; choose another place in the config or free this one", EXIT_USER_ERROR
+        )
+    if code == EXIT_INTERRUPTED:  # typer swallows the KeyboardInterrupt and returns its code
         _stop("stopped; finished steps are kept", EXIT_INTERRUPTED)
-    except SystemExit as leave:
-        if leave.code == EXIT_INTERRUPTED:  # typer has swallowed the KeyboardInterrupt
-            _stop("stopped; finished steps are kept", EXIT_INTERRUPTED)
-        raise
+    raise SystemExit(code)
 
 
-def _stop(text: str, code: int) -> None:
-    print(f"recsys: {text}", file=sys.stderr)
+def _is_about_a_place(error: OSError) -> bool:
+    """Say whether a file or folder is in the way, missing, read-only or full: no bug of ours."""
+    if isinstance(error, PLACE_ERRORS):
+        return error.filename is not None
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def _stop(text: str, code: int) -> NoReturn:
+    if line := " ".join(text.split()):
+        print(f"recsys: {line}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -1,29 +1,64 @@
 """`recsys serve`: hands the process over to the server, which finds the application by its import string."""
 
 import os
+import shlex
 import socket
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.folders import RunFolder
 from recsys.artifacts.registry import Registry
+from recsys.config import RunConfig
 from recsys.errors import UserError
 
 APPLICATION = "serving.app:create_app"
+LIVE = Path("live")  # folder of the stores
 
 
-def serve(
-    *,
-    host: str,
-    port: int,
-    registry: Path,
-    name: str,
-    alias: str,
-    store: Path | None,
-    history: Path | None,
-    workers: int,
-) -> None:
-    """Replace this process by the server; raises UserError if there is nothing to serve or no port for it."""
-    Registry(registry).resolve(name, alias)
+@dataclass(frozen=True)
+class Served:
+    """What an endpoint is started on."""
+
+    registry: Path = Path("registry")
+    name: str = "metaq"
+    alias: str = "champion"  # or a version
+    store: Path = LIVE / "store.sqlite"
+    history: Path | None = None  # events that a new store begins with: a Parquet file or a folder of parts
+
+    def command(self) -> str:
+        """Return the line that serves it."""
+        words = ["recsys", "serve", "--registry", str(self.registry), "--name", self.name]
+        words += ["--alias", self.alias, "--store", str(self.store)]
+        if self.history is not None:
+            words += ["--history", str(self.history)]
+        return shlex.join(words)
+
+
+def served_by_run(config: RunConfig) -> Served:
+    """Return what a run serves: its published model, a store of its own, the users of its prepared log."""
+    events = RunFolder(config.output, config.name).step("prepare") / "events"
+    publish = config.publish
+    return Served(
+        registry=publish.registry,
+        name=publish.name,
+        alias=publish.alias,
+        store=LIVE / f"{config.name}.sqlite",
+        history=events if events.is_dir() else None,
+    )
+
+
+def serve(served: Served, *, host: str, port: int, workers: int) -> None:
+    """Replace this process by the server.
+
+    Raises UserError if the version is missing or damaged, the store or the history cannot be used, or the
+    port is taken.
+    """
+    registry = Registry(served.registry)
+    registry.verify(registry.resolve(served.name, served.alias))
+    _check_history(served.history)
+    _check_store(served.store)
     _check_free(host, port)
     environment = {
         **os.environ,
@@ -32,21 +67,40 @@ def serve(
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        "RECSYS_REGISTRY": str(registry),
-        "RECSYS_NAME": name,
-        "RECSYS_ALIAS": alias,
+        "RECSYS_REGISTRY": str(served.registry),
+        "RECSYS_NAME": served.name,
+        "RECSYS_ALIAS": served.alias,
+        "RECSYS_STORE": str(served.store),
         "RECSYS_HOST": host,
         "RECSYS_PORT": str(port),
     }
-    if store is not None:
-        environment["RECSYS_STORE"] = str(store)
-    if history is not None:
-        environment["RECSYS_HISTORY"] = str(history)
+    if served.history is not None:
+        environment["RECSYS_HISTORY"] = str(served.history)
     server = ["-m", "uvicorn", APPLICATION, "--factory", "--no-access-log"]
     address = ["--host", host, "--port", str(port), "--workers", str(workers)]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execvpe(sys.executable, [sys.executable, *server, *address], environment)  # noqa: S606
+
+
+def _check_history(history: Path | None) -> None:
+    if history is None or history.is_file() or any(history.glob("part-*.parquet")):
+        return
+    raise UserError(f"no events at {history}; give --history a Parquet file or a folder of part-*.parquet")
+
+
+def _check_store(store: Path) -> None:
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store.parent):  # SQLite writes files beside its own
+            pass
+        if store.exists():
+            with store.open("r+b"):
+                pass
+    except OSError as error:
+        raise UserError(
+            f"no store can be kept at {store} ({error.strerror}); give --store a file in a folder that can be written"
+        ) from None
 
 
 def _check_free(host: str, port: int) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pipelines.progress import say
 from pipelines.runner import Outcome
+from pipelines.serve import served_by_run
 from recsys.artifacts.files import files_below
 from recsys.config import RunConfig
 
@@ -36,7 +37,7 @@ def print_results(console: Console, config: RunConfig, outcomes: Sequence[Outcom
         console,
         f"published  {published['name']} {published['version']} as {config.publish.alias} in {registry}",
     )
-    say(console, "serve      " + _serve_line(config))
+    say(console, "serve      " + served_by_run(config).command())
     say(console, "then       " + curl_line())
 
 
@@ -80,11 +81,6 @@ def curl_line() -> str:
         "curl -s http://127.0.0.1:8000/v1/recommend -H 'content-type: application/json' "
         """-d '{"user": "somebody-new", "n": 5}'"""
     )
-
-
-def _serve_line(config: RunConfig) -> str:
-    publish = config.publish
-    return f"recsys serve --registry {publish.registry} --name {publish.name} --alias {publish.alias}"
 
 
 def _add_quality(

@@ -1,7 +1,7 @@
 """The command line: exit codes, one-line errors, what is handed to the server, what loads when."""
 
+import errno
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +127,7 @@ def test_a_bug_keeps_its_traceback(recsys: Run, toy_file: str, monkeypatch: pyte
         ["rollback", "--alias", "../x"],
         ["recommend"],
         ["recommend", "--user", "1", "--items", "2"],
+        ["recommend", "--items", " ,"],
         ["import", "nowhere", "out", "--format", "unknown"],
     ],
 )
@@ -141,10 +142,62 @@ def test_what_a_person_gets_wrong_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "words", [["run", "--colour"], ["unknown"], ["serve", "--port", "high"], ["promote"]]
+    ("words", "says"),
+    [
+        (["run", "--colour"], "No such option: --colour; `recsys run --help` lists"),
+        (["unknown"], "No such command 'unknown'; `recsys --help` lists"),
+        (["serve", "--port", "high"], "'--port'"),
+        (["promote"], "Missing argument 'version'; `recsys promote --help` lists"),
+    ],
 )
-def test_a_mistyped_command_is_exit_code_2(recsys: Run, words: list[str]) -> None:
-    assert recsys(*words)[0] == 2
+def test_a_mistyped_command_is_one_line_and_exit_code_2(recsys: Run, words: list[str], says: str) -> None:
+    code, out, err = recsys(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("recsys: ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_help_is_printed_where_it_is_asked_for_or_nothing_else_was_said(recsys: Run) -> None:
+    for words, code in ((["--help"], 0), (["serve", "--help"], 0), ([], 2)):
+        left, out, err = recsys(*words)
+        assert (left, err) == (code, "")
+        assert "Usage: recsys" in out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "/srv/runs"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", "/dev/null/x"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/gone"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_one_line_and_exit_code_2(
+    recsys: Run, toy_file: str, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    monkeypatch.setattr(stages, "all_steps", lambda: failing(error))
+    code, _, err = recsys("prepare", "--config", toy_file)
+    assert code == 2
+    assert err.startswith(f"recsys: {error.filename or error.strerror}")
+    assert err.count("\n") == 1
+
+
+def test_an_output_that_is_no_folder_is_one_line(recsys: Run, toy_file: str) -> None:
+    code, _, err = recsys("prepare", "--config", toy_file, "--set", "output=/dev/null/x")
+    assert code == 2
+    assert "/dev/null/x" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [PermissionError("a bug"), OSError(errno.EIO, "Input/output error", "/x")])
+def test_other_faults_of_files_keep_their_traceback(
+    recsys: Run, toy_file: str, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    monkeypatch.setattr(stages, "all_steps", lambda: failing(error))
+    with pytest.raises(OSError, match=r"a bug|Input"):
+        recsys("prepare", "--config", toy_file)
 
 
 def test_versions_are_listed_promoted_and_rolled_back(recsys: Run, tmp_path: Path) -> None:
@@ -185,37 +238,3 @@ def published(tmp_path: Path) -> Path:
     registry = Registry(tmp_path / "registry")
     registry.set_alias("metaq", "champion", registry.publish(tmp_path / "bundle", "metaq"))
     return registry.root
-
-
-def test_serve_hands_over_to_a_fresh_interpreter(
-    recsys: Run, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    handed: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execvpe", lambda file, words, environment: handed.append((words, environment)))
-    monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    store = str(tmp_path / "live.sqlite")
-    recsys("serve", "--registry", str(published), "--store", store, "--port", "18431", "--workers", "2")
-    words, environment = handed[0]
-    assert words[:4] == [sys.executable, "-m", "uvicorn", "serving.app:create_app"]
-    assert "--factory" in words
-    assert words[words.index("--port") + 1] == "18431"
-    assert words[words.index("--workers") + 1] == "2"
-    assert {name: environment[name] for name in environment if name.startswith("RECSYS_")} == {
-        "RECSYS_REGISTRY": str(published),
-        "RECSYS_NAME": "metaq",
-        "RECSYS_ALIAS": "champion",
-        "RECSYS_STORE": store,
-        "RECSYS_HOST": "127.0.0.1",
-        "RECSYS_PORT": "18431",
-    }
-    assert {environment[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL")} == {"1"}
-
-
-def test_serve_says_when_the_port_is_taken(recsys: Run, published: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        code, _, err = recsys("serve", "--registry", str(published), "--port", str(taken.getsockname()[1]))
-    assert code == 2
-    assert "cannot listen on 127.0.0.1:" in err
-    assert err.count("\n") == 1
