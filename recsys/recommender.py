@@ -62,6 +62,11 @@ class Recommender:
             name: code for code, name in enumerate(self.event_types) if name != columns.IMPRESSION
         }
         self.feedback_types: tuple[str, ...] = tuple(self._type_code)
+        # types whose reward hangs on the value: without one their base alone would say something else
+        slopes = bundle.info.reward.per_log_value
+        self.needs_value: frozenset[str] = frozenset(
+            name for name in self.feedback_types if slopes.get(name, 0.0)
+        )
         self._attribute_code = [
             {value: code + 1 for code, value in enumerate(values)} for values in bundle.info.attribute_values
         ]

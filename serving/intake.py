@@ -33,7 +33,7 @@ def judge(rows: Sequence[object], recommender: Recommender, now_us: int, max_clo
             judged.admitted.append(_admit(Event.model_validate(row), recommender, now_us, max_clock_skew_s))
         except ValidationError as error:
             details = error.errors(include_url=False)[:3]
-            judged.rejected.append((index, "; ".join(sentence(detail, where=()) for detail in details)))
+            judged.rejected.append((index, "; ".join(sentence(detail) for detail in details)))
         except ValueError as error:
             judged.rejected.append((index, str(error)))
     return judged
@@ -54,6 +54,11 @@ def _admit(event: Event, recommender: Recommender, now_us: int, max_clock_skew_s
         raise ValueError(
             f"event_type is {shown(event.event_type)}: not one of {', '.join(recommender.feedback_types)}; send "
             "one of these, or configure its reward and publish a bundle"
+        )
+    if event.value is None and event.event_type in recommender.needs_value:
+        raise ValueError(
+            f"value is missing: what an event of type {shown(event.event_type)} is worth depends on it; "
+            "give value (the rating, the amount, the share watched)"
         )
     timestamp_us = now_us if event.timestamp is None else _microseconds(event.timestamp)
     if timestamp_us > now_us + max_clock_skew_s * 1_000_000:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -47,17 +47,51 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def sentence(detail: Mapping[str, Any], where: Sequence[str] = ("body", "query", "path")) -> str:
-    """Return one validation error as a sentence."""
-    place = [str(part) for part in detail["loc"] if part not in where]
-    name = ".".join(place) or "the body"
+# validation error -> bound and remedy; {} takes what pydantic tells of the bound
+_BOUNDS: Final = {
+    "greater_than_equal": "must be at least {ge}; send a larger number",
+    "less_than_equal": "must be at most {le}; send a smaller number",
+    "string_too_short": "must have at least {min_length} character; send a longer text",
+    "string_too_long": "must have at most {max_length} characters; send a shorter text",
+    "string_pattern_mismatch": "must hold no control characters; remove them",
+    "string_type": "must be text; send it in quotes",
+    "string_unicode": "must be text in UTF-8; mend its encoding",
+    "int_type": "must be a whole number; send one without quotes",
+    "int_from_float": "must be a whole number; send one",
+    "int_parsing": "must be a whole number; send one",
+    "int_parsing_size": "must be a whole number of ordinary size; send a smaller one",
+    "float_type": "must be a number; send one without quotes",
+    "finite_number": "must be a finite number; send one",
+    "bool_type": "must be true or false; send one of them without quotes",
+    "bool_parsing": "must be true or false; send one of them",
+    "list_type": "must be an array; send [...]",
+    "dict_type": "must be an object; send {{...}}",
+    "model_type": "must be an object; send {{...}}",
+    "model_attributes_type": "must be an object; send {{...}}",
+    "too_long": "must hold at most {max_length}; send fewer",
+}
+
+
+def sentence(detail: Mapping[str, Any], *, within: str | None = None) -> str:
+    """Return one validation error as a sentence: the field, its value, the bound and the remedy.
+
+    `within` is what the first part of the location stands for, if it is no field: "body", "query" or "path".
+    """
+    place = [str(part) for part in detail["loc"]]
+    if place and place[0] == within:
+        place = place[1:]
+    if place and place[-1] == "[key]":  # of an object whose names are the caller's
+        name = f"a name in {place[0]}"
+    else:
+        name = ".".join(place) or "the body"
     if detail["type"] == "missing":
         return f"{name} is missing; send it"
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a field of this request; remove it or correct its spelling (see /docs)"
-    if detail["type"] == "string_pattern_mismatch":
-        return f"{name} is {shown(detail['input'])}: must hold no control characters; remove them"
-    bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
+    if detail["type"] in _BOUNDS:
+        bound = _BOUNDS[detail["type"]].format(**detail.get("ctx", {}))
+    else:
+        bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
     return f"{name} is {shown(detail['input'])}: {bound}"
 
 
@@ -89,7 +123,11 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return encoded(422, "invalid_request", "; ".join(sentence(detail) for detail in error.errors()[:5]))
+        return encoded(
+            422,
+            "invalid_request",
+            "; ".join(sentence(detail, within=str(detail["loc"][0])) for detail in error.errors()[:5]),
+        )
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

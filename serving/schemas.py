@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 # Without control characters every id can also be written in a path, so every user can be deleted.
 ExternalId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Label = ExternalId
+_LATEST_S = 253_402_300_799  # the end of the year 9999: ISO 8601 has four digits
 
 RECOMMEND_EXAMPLE: JsonDict = {
     "user": "u-17",
@@ -88,6 +89,18 @@ class RecommendAnswer(BaseModel):
     items: list[RecommendedItem]
 
 
+def _moment(timestamp: object) -> object:
+    """Let only times through that float | str can take, so that a refusal speaks of one field and not of two kinds."""
+    if timestamp is None or isinstance(timestamp, str):
+        return timestamp
+    if isinstance(timestamp, int | float) and not isinstance(timestamp, bool) and 0 <= timestamp <= _LATEST_S:
+        return timestamp
+    raise ValueError(
+        f"must be seconds (not milliseconds) since 1970 from 0 to {_LATEST_S}, or ISO 8601; send for example "
+        "1769860800 or '2026-01-31T12:00:00Z', or leave it out for now"
+    )
+
+
 class Event(Asked):
     """Something a user did."""
 
@@ -104,7 +117,7 @@ class Event(Asked):
     value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="Rating, revenue, watch ratio"
     )
-    timestamp: Annotated[float, Field(ge=0, allow_inf_nan=False)] | str | None = Field(
+    timestamp: Annotated[float | str | None, BeforeValidator(_moment)] = Field(
         default=None,
         description="Seconds since 1970 or ISO 8601 (UTC where it names no zone); now if left out",
     )
@@ -208,7 +221,7 @@ class ErrorAnswer(BaseModel):
                 {
                     "error": {
                         "code": "invalid_request",
-                        "message": "n is 0: must be greater than or equal to 1",
+                        "message": "n is 0: must be at least 1; send a larger number",
                     }
                 }
             ]

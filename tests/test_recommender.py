@@ -183,6 +183,13 @@ def test_unknown_items_types_and_attributes_are_left_out(recommender: Recommende
     assert recommender.history([], {"country": "France"}).attributes.tolist() == [2]
 
 
+def test_types_whose_reward_hangs_on_a_value_are_named(bundle: Bundle, recommender: Recommender) -> None:
+    assert recommender.needs_value == frozenset()
+    slopes = {"purchase": 0.3, "click": 0.0, "impression": 1.0}
+    priced = replace(bundle.info, reward=bundle.info.reward.model_copy(update={"per_log_value": slopes}))
+    assert Recommender(replace(bundle, info=priced)).needs_value == {"purchase"}
+
+
 def test_a_live_session_ends_where_the_caller_says_or_after_a_silence(recommender: Recommender) -> None:
     def sessions(*events: tuple[float, str | None]) -> list[int]:
         told = [LoggedEvent("i1", "click", None, time, session) for time, session in events]

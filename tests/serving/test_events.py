@@ -1,11 +1,15 @@
 """What a caller of /v1/events and /v1/users may rely on."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.artifacts.bundle import load_bundle
+from recsys.config import RewardConfig
+from recsys.recommender import Recommender
 from serving.intake import judge
 
 
@@ -47,7 +51,7 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
     assert "item_id is missing; send it" in errors[5]
     assert "more than 300 s after now" in errors[6]
     assert "value is 'much'" in errors[7]
-    assert "position is -1: must be greater than or equal to 0" in errors[8]
+    assert "position is -1: must be at least 0; send a larger number" in errors[8]
     assert "colour is not a field" in errors[9]
     assert "what is shown is logged when it is served; send what the user did" in errors[10]
     assert len(stored(client, "a")) == 2
@@ -60,6 +64,25 @@ def test_if_every_row_is_bad_nothing_was_accepted_and_the_status_says_so(client,
     assert answer.status_code == 422
     assert answer.json()["accepted"] == 0
     assert [row["index"] for row in answer.json()["rejected"]] == ([0, 1] if many else [0])
+
+
+def test_a_type_whose_reward_hangs_on_the_value_needs_one(bundle, click):
+    loaded = load_bundle(bundle)
+    reward = RewardConfig(base={"purchase": -1.6, "click": 0.2}, per_log_value={"purchase": 1.45})
+    rated = Recommender(replace(loaded, info=replace(loaded.info, reward=reward)))
+    rows = [
+        click("a", value=5.0),
+        click("a"),
+        click("a", value=None),
+        click("a", value=0.0),
+        click("a") | {"event_type": "click"},
+    ]
+    judged = judge(rows, rated, now_us=10**15, max_clock_skew_s=300)
+    assert [event.value for event in judged.admitted] == [5.0, 0.0, None]
+    assert [index for index, _ in judged.rejected] == [1, 2]
+    for _, error in judged.rejected:
+        assert error.startswith("value is missing: what an event of type 'purchase' is worth depends on it")
+        assert "give value" in error
 
 
 def test_an_empty_batch_is_no_error(client):
@@ -89,7 +112,40 @@ def test_times_are_kept_to_the_microsecond(client, click, timestamp, kept):
 def test_impossible_times_are_refused(client, click, timestamp):
     answer = client.post("/v1/events", json=click("a", timestamp=timestamp))
     assert answer.status_code == 422
-    assert "timestamp" in answer.json()["rejected"][0]["error"]
+    error = answer.json()["rejected"][0]["error"]
+    assert error.startswith(f"timestamp is {timestamp!r}: ")
+    assert error.count("timestamp") == 1
+    assert "; send" in error
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        (
+            "timestamp",
+            -1e300,
+            "timestamp is -1e+300: must be seconds (not milliseconds) since 1970 from 0 to ",
+        ),
+        ("timestamp", 1769860800000, "timestamp is 1769860800000: must be seconds (not milliseconds)"),
+        ("timestamp", [1], "timestamp is [1]: must be seconds (not milliseconds) since 1970"),
+        ("value", "5", "value is '5': must be a number; send one without quotes"),
+        ("value", True, "value is True: must be a number; send one"),
+        ("position", 2**31, "position is 2147483648: must be at most 2147483647; send a smaller number"),
+        ("position", 0.5, "position is 0.5: must be a whole number; send one"),
+        ("user", "", "user is '': must have at least 1 character; send a longer text"),
+        ("user", None, "user is None: must be text; send it in quotes"),
+        ("session", "x" * 257, "must have at most 256 characters; send a shorter text"),
+        ("event_id", "a\x00", "must hold no control characters; remove them"),
+    ],
+)
+def test_a_refusal_names_the_field_once_the_value_the_bound_and_the_remedy(client, click, field, value, says):
+    answer = client.post("/v1/events", json=click("a") | {field: value})
+    assert answer.status_code == 422
+    (rejected,) = answer.json()["rejected"]
+    assert says in rejected["error"]
+    assert rejected["error"].count(field) == 1
+    assert ";" in rejected["error"]
+    assert not any(word in rejected["error"] for word in ("Input", "constrained", ".str", "valid"))
 
 
 def test_late_events_take_their_place_in_time(client, click):

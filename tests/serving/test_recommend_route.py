@@ -73,16 +73,27 @@ def test_the_link_answers_as_the_post_does(client, click):
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({"user": "a", "n": 0}, 422, "n is 0: must be greater than or equal to 1"),
+        ({"user": "a", "n": 0}, 422, "n is 0: must be at least 1; send a larger number"),
         ({"user": "a", "n": 201}, 422, "n is 201: must be at most 200; ask for fewer, or raise RECSYS_MAX_N"),
-        ({"user": "a", "n": "5"}, 422, "n is '5': must be a valid integer"),
+        ({"user": "a", "n": "5"}, 422, "n is '5': must be a whole number; send one without quotes"),
         ({"n": 5}, 422, "user is missing; send it"),
         ({"user": ""}, 422, "user is ''"),
         ({"user": "a\n"}, 422, "user is 'a\\n': must hold no control characters; remove them"),
-        ({"user": 5}, 422, "user is 5: must be a valid string"),
+        ({"user": 5}, 422, "user is 5: must be text; send it in quotes"),
         ({"user": "a", "size": 5}, 422, "size is not a field of this request; remove it"),
         ({"user": "a", "exclude": ["x"] * 1001}, 422, "exclude holds 1001 ids: must be at most 1000"),
-        ([], 422, "the body is []"),
+        ([], 422, "the body is []: must be an object; send {...}"),
+        ({"user": "a", "exclude": "x"}, 422, "exclude is 'x': must be an array; send [...]"),
+        ({"user": "a", "exclude": ["x", 5]}, 422, "exclude.1 is 5: must be text; send it in quotes"),
+        ({"user": "a", "exclude_seen": 1}, 422, "exclude_seen is 1: must be true or false; send one of them"),
+        ({"user": "a", "attributes": []}, 422, "attributes is []: must be an object; send {...}"),
+        ({"user": "a", "attributes": {"body": 5}}, 422, "attributes.body is 5: must be text"),
+        ({"user": "a", "attributes": {"": "x"}}, 422, "a name in attributes is '': must have at least 1"),
+        (
+            {"user": "a", "attributes": {str(n): "x" for n in range(65)}},
+            422,
+            "must hold at most 64; send fewer",
+        ),
     ],
 )
 def test_a_bad_request_names_value_bound_and_remedy(client, body, status, says):
@@ -105,7 +116,12 @@ def test_a_bad_link_is_refused_in_the_same_shape(client, query):
     answer = client.get(f"/v1/recommend/a?{query}")
     assert answer.status_code == 422
     assert answer.json()["error"]["code"] == "invalid_request"
-    assert query.split("=")[0] in answer.json()["error"]["message"]
+    name, value = query.split("=")
+    message = answer.json()["error"]["message"]
+    assert message.startswith(f"{name} is ")
+    assert value in message
+    assert ": must be " in message
+    assert "; " in message
 
 
 def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client, recommender, click):
