@@ -21,7 +21,7 @@ from recsys.learning.distillation import Distiller
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.logs.prepared import Role, open_prepared
 from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
-from recsys.mdp.tasks import draw_shots
+from recsys.mdp.tasks import draw_shots, trainable
 from recsys.models.student import StudentNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
@@ -73,7 +73,7 @@ def run(context: StepContext) -> Summary:
     )
     context.log(f"teacher: validation NDCG@{evaluate.cutoff} {curve_text(shots, *teacher_curve.mean())}")
     of_teacher = float(teacher_curve.adapted.mean() + teacher_curve.unadapted.mean()) / 2
-    histories = log.with_role(Role.TRAIN)
+    histories = trainable(log, identified_only=config.pretrain.identified_only)
     best = BestEpoch(settings.patience)
     update = 0
     for epoch in range(settings.epochs):
@@ -126,6 +126,7 @@ STEP = Step(
         "temperature": config.pretrain.temperature,
         "discount": config.pretrain.discount,
         "max_support": config.metatrain.max_support,
+        "identified_only": config.pretrain.identified_only,
         "validation": config.evaluate.validation_settings(),
     },
 )

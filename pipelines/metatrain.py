@@ -42,7 +42,12 @@ def run(context: StepContext) -> Summary:
     pretrained = frozen_copy(network)
     statistics = ItemStatistics.load(context.inputs["pretrain"] / "statistics.npz")
     head = fresh_head(log, statistics.factors, config)
-    old, new = old_and_new_tasks(log, config.pretrain.new_task_share, context.seed)
+    old, new = old_and_new_tasks(
+        log,
+        config.pretrain.new_task_share,
+        context.seed,
+        identified_only=config.pretrain.identified_only,
+    )
     starts = task_starts(log, new, settings.min_task_events)
     learner = MetaLearner(
         network,
@@ -120,7 +125,7 @@ def run(context: StepContext) -> Summary:
             break
     best.restore([network, head])
     everything = item_statistics(
-        log, log.with_role(Role.TRAIN), config.factors, derive_seed(context.seed, "factors")
+        log, np.union1d(old, new), config.factors, derive_seed(context.seed, "factors")
     )
     final = best.quality
     if settings.refit_factors:
@@ -193,6 +198,7 @@ STEP = Step(
         "metatrain": config.metatrain,
         "factors": config.factors,
         "new_task_share": config.pretrain.new_task_share,
+        "identified_only": config.pretrain.identified_only,
         "temperature": config.pretrain.temperature,
         "discount": config.pretrain.discount,
         "validation": config.evaluate.validation_settings(),

@@ -31,7 +31,9 @@ def run(context: StepContext) -> Summary:
     """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best."""
     config, settings = context.config, context.config.pretrain
     log = open_prepared(context.inputs["prepare"])
-    old, _ = old_and_new_tasks(log, settings.new_task_share, context.seed)
+    old, _ = old_and_new_tasks(
+        log, settings.new_task_share, context.seed, identified_only=settings.identified_only
+    )
     statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
     network = teacher_for(log, config, statistics)
     target = frozen_copy(network)

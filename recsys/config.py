@@ -108,6 +108,7 @@ class PretrainConfig(Frozen):
     conservative_weight: float = Field(default=1.0, ge=0)
     temperature: PositiveFloat = 0.1  # of Q as a logit
     td_weight: float = Field(default=1.0, ge=0)
+    identified_only: bool = True  # anonymous sessions do not train if there are identified users
     new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
     bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
     target_tau: Share = 0.01  # soft update per step
@@ -121,7 +122,6 @@ class FactorsConfig(Frozen):
     history_power: Share = 0.25
     item_power: Share = 0.5
     smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
-    identified_only: bool = True  # anonymous sessions blur what goes together for a user
 
 
 class MetatrainConfig(Frozen):

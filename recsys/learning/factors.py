@@ -79,12 +79,6 @@ def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed:
     return factors
 
 
-def factor_histories(log: PreparedLog, histories: LongArray, config: FactorsConfig) -> LongArray:
-    """Return the histories that factors are computed from: all, or those of identified users if there are any."""
-    identified: LongArray = histories[np.asarray(log.history_user[histories]) >= 0]
-    return identified if config.identified_only and len(identified) else histories
-
-
 def rotate_onto(factors: FloatArray, reference: FloatArray) -> FloatArray:
     """Return the factors turned by the orthogonal map that brings them nearest the reference (Procrustes).
 
@@ -100,8 +94,7 @@ def item_statistics(
 ) -> ItemStatistics:
     """Return the factors and the popularity that some training histories give."""
     matrix = interaction_matrix(log, histories)
-    chosen = factor_histories(log, histories, config)
-    factors = cooccurrence_factors(
-        matrix if len(chosen) == len(histories) else interaction_matrix(log, chosen), config, seed
+    return ItemStatistics(
+        factors=cooccurrence_factors(matrix, config, seed),
+        popularity=np.asarray(matrix.sum(axis=0), np.float32).ravel(),
     )
-    return ItemStatistics(factors=factors, popularity=np.asarray(matrix.sum(axis=0), np.float32).ravel())

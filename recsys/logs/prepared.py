@@ -90,6 +90,18 @@ class PreparedLog:
         return np.flatnonzero(self.history_role == role).astype(np.int64)
 
 
+def training_histories(log: PreparedLog) -> LongArray:
+    """Return the histories that have training events."""
+    histories = log.with_role(Role.TRAIN)
+    return histories[log.history_train_end[histories] > 0]
+
+
+def identified(log: PreparedLog, histories: LongArray) -> LongArray:
+    """Return the histories of identified users, or all of them where the log identifies nobody."""
+    known = np.asarray(log.history_user[histories]) >= 0
+    return histories[known] if known.any() else histories
+
+
 ARRAYS = tuple(name for name in PreparedLog.__dataclass_fields__ if name not in ("root", "info"))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recsys.logs.prepared import PreparedLog, Role
+from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.mdp.replay_buffer import Windows, read_windows
 from recsys.mdp.state import StateBatch
 from recsys.randomness import numpy_generator
@@ -28,13 +28,20 @@ class TaskBatch:
     query_item: torch.Tensor  # (query,) distinct in a task, rewarded, not in its support
 
 
-def old_and_new_tasks(log: PreparedLog, new_share: float, seed: int) -> tuple[LongArray, LongArray]:
+def trainable(log: PreparedLog, *, identified_only: bool) -> LongArray:
+    """Return the histories that are trained on; anonymous sessions are left out unless there is nothing else."""
+    histories = training_histories(log)
+    return identified(log, histories) if identified_only else histories
+
+
+def old_and_new_tasks(
+    log: PreparedLog, new_share: float, seed: int, *, identified_only: bool
+) -> tuple[LongArray, LongArray]:
     """Split the training histories into (old, new) tasks; pretraining reads only old ones.
 
     New tasks are `new_share` of the identified users; an anonymous session is not a user to adapt to.
     """
-    histories = log.with_role(Role.TRAIN)
-    histories = histories[log.history_train_end[histories] > 0]
+    histories = trainable(log, identified_only=identified_only)
     users = histories[np.asarray(log.history_user[histories]) >= 0]
     drawn = numpy_generator(seed, "new-tasks").permutation(users)[: round(new_share * len(users))]
     return np.setdiff1d(histories, drawn), np.sort(drawn)

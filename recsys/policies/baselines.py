@@ -17,9 +17,9 @@ import numpy as np
 from scipy import sparse
 
 from recsys.learning.factors import interaction_matrix, training_events
-from recsys.logs.prepared import PreparedLog
+from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
-from recsys.policies.policy import identified, support_matrix
+from recsys.policies.policy import support_matrix
 from recsys.types import FloatArray, LongArray
 
 SECONDS_PER_DAY = 86_400.0

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 from scipy import sparse
 
-from recsys.logs.prepared import PreparedLog, Role
+from recsys.logs.prepared import PreparedLog
 from recsys.mdp.state import History
 from recsys.types import FloatArray, LongArray
 
@@ -25,18 +25,6 @@ class ScoringPolicy(Protocol):
     def scores(self, histories: Sequence[History]) -> FloatArray:
         """Return a score of each item for each user, (user, item), the same for the same histories."""
         ...
-
-
-def training_histories(log: PreparedLog) -> LongArray:
-    """Return the histories a baseline may learn from: those with training events."""
-    histories = log.with_role(Role.TRAIN)
-    return histories[log.history_train_end[histories] > 0]
-
-
-def identified(log: PreparedLog, histories: LongArray) -> LongArray:
-    """Return the histories of identified users, or all of them where the log identifies nobody."""
-    known = np.asarray(log.history_user[histories]) >= 0
-    return histories[known] if known.any() else histories
 
 
 def support_matrix(histories: Sequence[History], items: int) -> sparse.csr_matrix:

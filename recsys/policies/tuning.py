@@ -16,9 +16,9 @@ from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.ranking import hits, ndcg
 from recsys.evaluation.served import scored_lists
 from recsys.learning.factors import interaction_matrix
-from recsys.logs.prepared import PreparedLog
+from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.policies.baselines import ItemKnn, ItemKnnOptions, Overlap, Popularity, PopularityOptions, overlap
-from recsys.policies.policy import ScoringPolicy, identified, training_histories
+from recsys.policies.policy import ScoringPolicy
 from recsys.randomness import numpy_generator
 from recsys.types import FloatArray
 

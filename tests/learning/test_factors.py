@@ -7,7 +7,6 @@ from scipy.linalg import sqrtm
 from recsys.config import FactorsConfig
 from recsys.learning.factors import (
     cooccurrence_factors,
-    factor_histories,
     interaction_matrix,
     item_statistics,
     rotate_onto,
@@ -69,12 +68,3 @@ def test_turning_factors_keeps_their_products_and_finds_a_rotation_back() -> Non
     turned = rotate_onto(factors, (factors @ turn).astype(np.float32))
     np.testing.assert_allclose(turned, factors @ turn, atol=1e-5)
     np.testing.assert_allclose(turned @ turned.T, factors @ factors.T, atol=1e-4)
-
-
-def test_anonymous_sessions_may_be_left_out_unless_there_is_nothing_else() -> None:
-    mixed = memory_log([taken(1), taken(2, attribute=None)])
-    nobody = memory_log([taken(1, attribute=None), taken(2, attribute=None)])
-    only, everybody = FactorsConfig(identified_only=True), FactorsConfig(identified_only=False)
-    assert factor_histories(mixed, np.arange(2), only).tolist() == [0]
-    assert factor_histories(mixed, np.arange(2), everybody).tolist() == [0, 1]
-    assert factor_histories(nobody, np.arange(2), only).tolist() == [0, 1]

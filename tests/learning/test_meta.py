@@ -129,3 +129,47 @@ def test_replayed_windows_feed_the_outer_loop() -> None:
     windows = cut_windows(log, np.arange(5), 10, 2, generator)
     losses = learner().losses(some_tasks()[0], read_windows(log, windows, generator))
     assert losses.old_tasks > 0
+
+
+def test_evidence_starts_as_the_mean_reward_of_its_event_type_and_unseen_types_keep_what_they_stand_for() -> None:
+    made = learner(gain=1.0)
+    made.network.eval()
+    tasks = some_tasks()[1]
+    stand_for = torch.tensor([-1.0, 0.2, 0.0, 0.7])
+    made.start_evidence(tasks, stand_for)
+    prior = made.head.prior
+    evidence: dict[int, list[float]] = {}
+    reward: dict[int, list[float]] = {}
+    for batch in tasks:
+        support, _ = made._support(batch)
+        given = prior.evidence(support)[support.present]
+        for kind, value, paid in zip(
+            support.event_type[support.present].tolist(),
+            given.tolist(),
+            batch.support.reward[:, : support.present.shape[1]][support.present].tolist(),
+            strict=True,
+        ):
+            evidence.setdefault(kind, []).append(value)
+            reward.setdefault(kind, []).append(paid)
+    assert evidence
+    for kind in evidence:
+        assert np.mean(evidence[kind]) == pytest.approx(np.mean(reward[kind]), abs=1e-4)
+    for kind in set(range(len(EVENT_TYPES))) - set(evidence):
+        assert float(prior.gain[kind].detach()) == 0.0
+        assert float(prior.offset[kind].detach()) == pytest.approx(float(stand_for[kind]))
+
+
+def test_a_click_never_lowers_the_items_that_are_like_it() -> None:
+    made = learner(gain=1.0)
+    made.start_evidence([], torch.tensor([-1.0, 0.2, 0.0, 1.0]))
+    click = EVENT_TYPES.index("click")
+    with torch.no_grad():
+        batch = encode_states([history(Event(3, event_type=click, reward=0.2))], 20)
+        task = TaskBatch(batch, torch.tensor([1]), torch.tensor([0]), torch.tensor([1]))
+        support, _ = made._support(task)
+        features = made.head.item_features(torch.arange(ITEMS))
+        fast = made.head.prior.adapt(features[support.item], support)
+        moved = (fast.mean - made.head.prior.mean) @ features.T
+    alike = features @ features[3]
+    assert float(moved[0, 3]) > 0
+    assert torch.all(torch.sign(moved[0]) == torch.sign(alike))

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from recsys.logs.prepared import Role
-from recsys.mdp.tasks import draw_shots, old_and_new_tasks, task_batches, task_starts
+from recsys.mdp.tasks import draw_shots, old_and_new_tasks, task_batches, task_starts, trainable
 from tests.memory_log import Event, Told, memory_log, random_told, taken
 
 
 def test_new_tasks_are_identified_training_users_that_pretraining_does_not_read() -> None:
     told = [taken(1, 2) for _ in range(20)] + [taken(3, attribute=None) for _ in range(5)]
     told += [taken(4, role=Role.COLD_TEST), taken(4, role=Role.COLD_VALIDATION), taken(5, train_end=0)]
-    old, new = old_and_new_tasks(memory_log(told), 0.25, seed=3)
+    old, new = old_and_new_tasks(memory_log(told), 0.25, seed=3, identified_only=False)
     assert len(new) == 5
     assert (new < 20).all()
     assert sorted([*old, *new]) == list(range(25))
-    again = old_and_new_tasks(memory_log(told), 0.25, seed=3)
+    again = old_and_new_tasks(memory_log(told), 0.25, seed=3, identified_only=True)
     assert np.array_equal(new, again[1])
-    assert not np.array_equal(new, old_and_new_tasks(memory_log(told), 0.25, seed=4)[1])
+    assert not np.array_equal(new, old_and_new_tasks(memory_log(told), 0.25, seed=4, identified_only=True)[1])
 
 
 def test_a_task_starts_where_a_session_does_if_enough_training_follows() -> None:
@@ -79,3 +79,11 @@ def test_shots_leave_something_to_ask_about() -> None:
     available = np.array([2, 3, 5])
     for seed in range(50):
         assert (draw_shots(available, 20, np.random.default_rng(seed)) < available).all()
+
+
+def test_anonymous_sessions_may_be_left_out_unless_there_is_nothing_else() -> None:
+    mixed = memory_log([taken(1), taken(2, attribute=None)])
+    nobody = memory_log([taken(1, attribute=None), taken(2, attribute=None)])
+    assert trainable(mixed, identified_only=True).tolist() == [0]
+    assert trainable(mixed, identified_only=False).tolist() == [0, 1]
+    assert trainable(nobody, identified_only=True).tolist() == [0, 1]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recsys.logs.prepared import PreparedLog, Role
+from recsys.logs.prepared import PreparedLog, Role, identified, training_histories
 from recsys.mdp.state import History, empty_history
 from recsys.policies.baselines import ItemKnn, ItemKnnOptions, Popularity, PopularityOptions
-from recsys.policies.policy import ScoringPolicy, identified, support_matrix, training_histories
+from recsys.policies.policy import ScoringPolicy, support_matrix
 from tests.memory_log import Event, Told, history, memory_log, random_history, random_told, taken
 
 DAY = 86_400
