@@ -82,7 +82,7 @@ async def _warm_users(service: Service) -> None:
     assert settings.history is not None  # noqa: S101 - the caller has looked
     try:
         kept = await asyncio.to_thread(
-            import_history, settings.store, settings.history, settings.history_events
+            import_history, settings.store, settings.history, settings.history_events, settings.users
         )
     except Exception as error:
         service.preparing.add(f"a history that can be imported ({error})")

@@ -1,4 +1,4 @@
-"""Warm users: the newest logged events of known users enter an empty store once, before the first request."""
+"""Warm users: their newest logged events and their attributes enter an empty store once, before the first request."""
 
 import sqlite3
 import time
@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from recsys import columns as c
 from recsys.errors import UserError
-from recsys.logs.live_tables import EVENT_COLUMNS, EVENTS_TABLE, FACTS_TABLE, RECEIVED_AT
+from recsys.logs.live_tables import EVENT_COLUMNS, EVENTS_TABLE, FACTS_TABLE, RECEIVED_AT, USERS_TABLE
 from recsys.logs.schema import EVENTS
 from serving.sqlite_store import SETUP_PATIENCE_S, connect
 
 HISTORY_FACT = "history"
+USERS_FILE = "users.parquet"  # beside the history, as in a prepared log and in canonical tables
 _MARKS = (FACTS_TABLE, EVENTS_TABLE)  # both are empty in a store that has seen neither import nor event
 _BATCH_ROWS = 16_384
 _COLUMNS = EVENTS.names
@@ -35,12 +36,15 @@ ON CONFLICT ({c.EVENT_ID}) DO NOTHING
 """  # noqa: S608 - constants
 
 
-def import_history(store: Path, history: Path, per_user: int) -> int:
+def import_history(store: Path, history: Path, per_user: int, users: Path | None = None) -> int:
     """Fill an empty store from events Parquet and remember it; return the events kept, 0 if it was not empty.
+
+    Attributes of users are read from `users` or, without it, from the users.parquet beside the history, if it is
+    there.
 
     One transaction: a killed import leaves nothing behind and is done again by the next start. Memory is
     bounded by a batch of rows; sorting spills to SQLite's temporary files.
-    Raises UserError if the path holds no events Parquet.
+    Raises UserError if the history holds no events Parquet, or the users' file is not one of users.
     """
     connection = connect(store)
     try:
@@ -49,7 +53,7 @@ def import_history(store: Path, history: Path, per_user: int) -> int:
         connection.execute("PRAGMA temp_store = FILE")
         connection.execute("BEGIN IMMEDIATE")  # of several workers one imports, the others then find it done
         try:
-            kept = _import(connection, history, per_user) if _untouched(connection) else 0
+            kept = _import(connection, history, per_user, users) if _untouched(connection) else 0
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -59,12 +63,17 @@ def import_history(store: Path, history: Path, per_user: int) -> int:
         connection.close()
 
 
-def _import(connection: sqlite3.Connection, history: Path, per_user: int) -> int:
+def _import(connection: sqlite3.Connection, history: Path, per_user: int, users: Path | None) -> int:
     connection.execute(_INCOMING)
     for part in _parts(history):
         connection.executemany(_TAKE, _rows(part))
     kept = connection.execute(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount
     connection.execute("DROP TABLE temp.incoming")
+    beside = history.parent / USERS_FILE
+    if users is None and beside.is_file():
+        users = beside
+    if users is not None:
+        connection.executemany(f"INSERT OR IGNORE INTO {USERS_TABLE} VALUES (?, ?)", _attributes(users))  # noqa: S608
     fact = orjson.dumps({"source": history.name, "events": kept, "per_user": per_user}).decode()
     connection.execute(f"INSERT INTO {FACTS_TABLE} VALUES (?, ?)", (HISTORY_FACT, fact))  # noqa: S608
     return kept
@@ -83,12 +92,37 @@ def _parts(history: Path) -> list[Path]:
     return parts
 
 
-def _rows(part: Path) -> Iterator[tuple[object, ...]]:
+def _opened(path: Path) -> pq.ParquetFile:
     try:
-        source = pq.ParquetFile(part)
+        return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{part} is not Parquet: {error}") from None
-    with source:
+        raise UserError(f"{path} is not Parquet: {error}") from None
+
+
+def _attributes(users: Path) -> Iterator[tuple[str, str]]:
+    """Yield users of whom something is known with their text columns: those that training reads as attributes."""
+    if not users.is_file():
+        raise UserError(
+            f"no users at {users}; set RECSYS_USERS to a Parquet file of a user table, or unset it"
+        )
+    with _opened(users) as source:
+        schema = source.schema_arrow
+        if c.USER_ID not in schema.names:
+            raise UserError(
+                f"{users} lacks {c.USER_ID}; set RECSYS_USERS to a user table as `recsys prepare` writes"
+            )
+        is_text = [pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in schema]
+        names = [name for name, text in zip(schema.names, is_text, strict=True) if text and name != c.USER_ID]
+        for batch in source.iter_batches(_BATCH_ROWS, columns=[c.USER_ID, *names]) if names else ():
+            ids = batch.column(c.USER_ID).cast(pa.string()).to_pylist()
+            for user, known in zip(ids, batch.select(names).to_pylist(), strict=True):
+                given = {name: value for name, value in known.items() if value is not None}
+                if user is not None and given:
+                    yield user, orjson.dumps(given).decode()
+
+
+def _rows(part: Path) -> Iterator[tuple[object, ...]]:
+    with _opened(part) as source:
         present = set(source.schema_arrow.names)
         missing = [field.name for field in EVENTS if not field.nullable and field.name not in present]
         if c.USER_ID not in present or missing:

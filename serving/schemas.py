@@ -45,8 +45,12 @@ class RecommendRequest(Asked):
     exclude: list[ExternalId] = Field(default=[], description="Items not to show; unknown ids are ignored")
     exclude_seen: bool = Field(default=True, description="Leave out items among the user's newest events")
     session: ExternalId | None = Field(default=None, description="Kept in the impression")
-    attributes: dict[Label, Annotated[str, Field(max_length=256)]] = Field(
-        default={}, max_length=64, description="What is known of the user; kept in the impression only"
+    attributes: Annotated[dict[Label, Annotated[str, Field(max_length=256)]], Field(max_length=64)] | None = (
+        Field(
+            default=None,
+            description="What is known of the user, instead of what the imported history knew of them; kept in the "
+            "impression only",
+        )
     )
 
 
@@ -168,9 +172,10 @@ class StoredEvent(BaseModel):
 
 
 class UserEventsAnswer(BaseModel):
-    """A user's newest events, newest first."""
+    """A user's newest events, newest first, and what else is known of them."""
 
     user: str
+    attributes: dict[str, str] = Field(description="What the imported history knew of the user")
     events: list[StoredEvent]
 
 

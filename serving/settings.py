@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     history: Path | None = (
         None  # events Parquet, a file or a folder of part-*.parquet, imported once into an empty store
     )
+    # attributes of the history's users, a Parquet file, imported with it; users.parquet beside the history if unset
+    users: Path | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     seed: int = 7

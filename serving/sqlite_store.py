@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from recsys import columns as c
 from recsys.errors import UserError
 from recsys.logs.live_tables import (
+    ATTRIBUTES,
     EVENT_COLUMNS,
     EVENTS_TABLE,
     IMPRESSION_COLUMNS,
@@ -25,6 +28,7 @@ from recsys.logs.live_tables import (
     LIVE_DDL,
     LIVE_VERSION,
     RECEIVED_AT,
+    USERS_TABLE,
 )
 from recsys.recommender import LoggedEvent
 from serving.event_log import Impression, from_row, to_row
@@ -59,6 +63,8 @@ _SELECT_EVENTS = f"SELECT {', '.join(EventRow._fields).replace('timestamp_us', c
 _SELECT_IMPRESSION = (
     f"SELECT {', '.join(IMPRESSION_COLUMNS)} FROM {IMPRESSIONS_TABLE} WHERE {c.RECOMMENDATION_ID} = ?"  # noqa: S608
 )
+
+_SELECT_ATTRIBUTES = f"SELECT {ATTRIBUTES} FROM {USERS_TABLE} WHERE {c.USER_ID} = ?"  # noqa: S608
 
 
 class Connections(NamedTuple):
@@ -107,6 +113,12 @@ class SqliteStore:
         """Read the same range, all columns."""
         return [EventRow(*row) for row in self._read(_SELECT_EVENTS, (user, limit))]
 
+    async def attributes(self, user: str) -> dict[str, str]:
+        """Read one row by its key."""
+        rows = self._read(_SELECT_ATTRIBUTES, (user,))
+        known: dict[str, str] = orjson.loads(rows[0][0]) if rows else {}
+        return known
+
     async def record(self, line: Impression) -> None:
         """Insert a line at once or, while somebody else writes, through the writer thread."""
         values = to_row(line)
@@ -128,9 +140,9 @@ class SqliteStore:
         def delete(connection: sqlite3.Connection) -> Forgotten:
             removed = [
                 connection.execute(f"DELETE FROM {table} WHERE {c.USER_ID} = ?", (user,)).rowcount  # noqa: S608
-                for table in (EVENTS_TABLE, IMPRESSIONS_TABLE)
+                for table in (EVENTS_TABLE, IMPRESSIONS_TABLE, USERS_TABLE)
             ]
-            return Forgotten(*removed)
+            return Forgotten(*removed[:2])
 
         return await self._commits.submit(delete, synced=True, scrub=True)
 
@@ -195,7 +207,7 @@ def open_sqlite_store(path: Path, *, max_pending: int, busy_timeout_s: float, sy
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection to a store whose tables exist; raises UserError if they are of another version."""
+    """Return a connection to a store whose tables exist; raises UserError if they are of a later version."""
     connection = sqlite3.connect(
         path, timeout=SETUP_PATIENCE_S, isolation_level=None, check_same_thread=False
     )
@@ -205,12 +217,12 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("BEGIN IMMEDIATE")  # several workers start at once
     with contextlib.closing(connection.execute("PRAGMA user_version")) as cursor:
         version = cursor.fetchone()[0]
-    if version not in (0, LIVE_VERSION):
+    if version not in range(LIVE_VERSION + 1):
         connection.execute("ROLLBACK")
         raise UserError(
-            f"{path} is a store of version {version}, this is version {LIVE_VERSION}; name another store"
+            f"{path} is a store of version {version}, this program reads up to {LIVE_VERSION}; name another store"
         )
-    if version == 0:
+    if version < LIVE_VERSION:  # every statement adds only what is missing
         for statement in LIVE_DDL:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {LIVE_VERSION}")

@@ -1,4 +1,4 @@
-"""The live store as the endpoint sees it: users' events and the impressions shown to them."""
+"""The live store as the endpoint sees it: users' events, what is known of them and the impressions shown to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +45,10 @@ class Store(Protocol):
 
     async def events(self, user: str, limit: int) -> list[EventRow]:
         """Return a user's newest events in full, newest first."""
+        ...
+
+    async def attributes(self, user: str) -> dict[str, str]:
+        """Return what the imported history knew of a user; nothing for everybody else."""
         ...
 
     async def record(self, line: Impression) -> None:

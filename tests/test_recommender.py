@@ -183,6 +183,17 @@ def test_unknown_items_types_and_attributes_are_left_out(recommender: Recommende
     assert recommender.history([], {"country": "France"}).attributes.tolist() == [2]
 
 
+def test_a_value_that_training_called_rare_is_rare_live(bundle: Bundle) -> None:
+    """The log's rare values share one code; a value it never saw is one of them."""
+    info = replace(bundle.info, attribute_values=(("UK", "other"),))
+    recommender = Recommender(replace(bundle, info=info))
+    coded = [
+        recommender.history([], attributes).attributes.tolist()
+        for attributes in ({"country": "UK"}, {"country": "Malta"}, {"planet": "Mars"}, None)
+    ]
+    assert coded == [[1], [2], [0], [0]]
+
+
 def test_types_whose_reward_hangs_on_a_value_are_named(bundle: Bundle, recommender: Recommender) -> None:
     assert recommender.needs_value == frozenset()
     slopes = {"purchase": 0.3, "click": 0.0, "impression": 1.0}

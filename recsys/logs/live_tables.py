@@ -2,7 +2,8 @@
 
 Columns of `events` are those of `schema.EVENTS`, with times as integer microseconds (UTC), and one more:
 `received_at` (nanoseconds), which orders events that carry the same time. One row of `impressions` is one
-answered request, complete enough to be answered again. The view `logged_events` shows both in the shape of
+answered request, complete enough to be answered again. `users` holds what a log knew of its users when its history
+was imported. The view `logged_events` shows both in the shape of
 `schema.EVENTS`.
 """
 
@@ -13,11 +14,13 @@ import pyarrow as pa
 from recsys import columns as c
 from recsys.logs.schema import EVENTS, TIMESTAMP_TYPE
 
-LIVE_VERSION: Final = 1  # PRAGMA user_version; raise it with every change below
+LIVE_VERSION: Final = 2  # PRAGMA user_version; raise it with every change below, which may only add
 
 EVENTS_TABLE: Final = "events"
 IMPRESSIONS_TABLE: Final = "impressions"
 FACTS_TABLE: Final = "facts"
+USERS_TABLE: Final = "users"
+ATTRIBUTES: Final = "attributes"  # JSON {name: value}
 LOGGED_EVENTS_VIEW: Final = "logged_events"
 RECEIVED_AT: Final = "received_at"
 
@@ -88,6 +91,13 @@ _FACTS_DDL: Final = (
     f"CREATE TABLE IF NOT EXISTS {FACTS_TABLE} (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
 )
 
+_USERS_DDL: Final = f"""
+CREATE TABLE IF NOT EXISTS {USERS_TABLE} (
+  {c.USER_ID} TEXT NOT NULL PRIMARY KEY,
+  {ATTRIBUTES} TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
 _SHOWN: Final = {
     c.EVENT_ID: f"i.{c.RECOMMENDATION_ID} || ':' || shown.key",
     c.USER_ID: f"i.{c.USER_ID}",
@@ -115,5 +125,6 @@ LIVE_DDL: Final = (
     _IMPRESSIONS_DDL,
     _IMPRESSIONS_INDEX_DDL,
     _FACTS_DDL,
+    _USERS_DDL,
     _LOGGED_EVENTS_DDL,
 )

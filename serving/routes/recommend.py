@@ -62,6 +62,9 @@ async def _serve(service: Service, request: RecommendRequest) -> Response:
     recommendation_id = new_id()
     asked_at_us = time.time_ns() // 1_000
     events = await service.store.newest(request.user, settings.history_events)
+    attributes = request.attributes
+    if attributes is None:
+        attributes = await service.store.attributes(request.user)
     read = time.perf_counter()
     served = answer(
         recommender,
@@ -71,7 +74,7 @@ async def _serve(service: Service, request: RecommendRequest) -> Response:
             n=request.n,
             seed=derive_seed(settings.seed, recommendation_id) >> 10,  # 53 bits: exact in every JSON reader
             events=events,
-            attributes=request.attributes,
+            attributes=attributes,
             exclude=request.exclude,
             exclude_seen=request.exclude_seen,
         ),

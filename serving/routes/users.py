@@ -1,4 +1,4 @@
-"""What is kept of a user, and its deletion: deleting a user is deleting their events and impressions."""
+"""What is kept of a user, and its deletion: deleting a user is deleting their events, impressions and attributes."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -24,7 +24,8 @@ async def events_of(
 ) -> Response:
     """Return what the store keeps, newest first; empty for a user never seen."""
     rows = await service.store.events(user, limit)
-    content = orjson.dumps({"user": user, "events": [_shown(row) for row in rows]})
+    attributes = await service.store.attributes(user)
+    content = orjson.dumps({"user": user, "attributes": attributes, "events": [_shown(row) for row in rows]})
     return Response(content, media_type="application/json")
 
 
@@ -35,7 +36,7 @@ async def events_of(
     summary="Forget a user",
 )
 async def forget(service: CurrentService, user: str) -> Response:
-    """Delete a user's events and impressions; nothing else is kept of a user."""
+    """Delete a user's events, impressions and attributes; nothing else is kept of a user."""
     gone = await service.store.forget(user)
     content = orjson.dumps({"user": user, "events": gone.events, "impressions": gone.impressions})
     return Response(content, media_type="application/json")

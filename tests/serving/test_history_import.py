@@ -75,6 +75,67 @@ def test_one_file_is_a_history_too_and_lacking_columns_are_null(history, tmp_pat
     assert import_history(tmp_path / "s.sqlite", tmp_path / "one.parquet", per_user=10) == 2
 
 
+def known_of(store):
+    with sqlite3.connect(store) as connection:
+        return dict(connection.execute("SELECT user_id, attributes FROM users").fetchall())
+
+
+def users_table(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_what_the_log_knew_of_its_users_is_imported_with_their_events(history, tmp_path):
+    """Text columns, as training reads them; from beside the history, or from another file if one is named."""
+    columns = {"user_id": ["a", "b", "c"], "country": ["France", None, "UK"], "age": [30, 40, 50]}
+    users_table(tmp_path / "users.parquet", **columns)
+    import_history(tmp_path / "s.sqlite", history, per_user=10)
+    assert known_of(tmp_path / "s.sqlite") == {"a": '{"country":"France"}', "c": '{"country":"UK"}'}
+    other = users_table(tmp_path / "other.parquet", user_id=["a"], segment=["gold"])
+    import_history(tmp_path / "t.sqlite", history, per_user=10, users=other)
+    assert known_of(tmp_path / "t.sqlite") == {"a": '{"segment":"gold"}'}
+    bare = users_table(tmp_path / "bare.parquet", user_id=["a"])
+    import_history(tmp_path / "u.sqlite", history, per_user=10, users=bare)
+    assert known_of(tmp_path / "u.sqlite") == {}
+
+
+@pytest.mark.parametrize(("make", "says"), [("nothing", "no users at"), ("items", "lacks user_id")])
+def test_a_file_that_is_no_user_table_is_refused_and_imports_nothing(history, tmp_path, make, says):
+    path = tmp_path / "given.parquet"
+    if make == "items":
+        users_table(path, item_id=["x"])
+    with pytest.raises(UserError, match=says):
+        import_history(tmp_path / "s.sqlite", history, per_user=10, users=path)
+    assert kept(tmp_path / "s.sqlite") == []
+
+
+def test_a_warm_user_is_served_with_the_attributes_of_the_log(make_client, recommender, tmp_path):
+    ids, kind = recommender.catalogue.item_ids, recommender.event_types[-1]
+    pq.write_table(table([("warm", ids[0], 0, kind)]), tmp_path / "h.parquet")
+    users_table(tmp_path / "users.parquet", user_id=["warm", "w2"], country=["France", "UK"])
+    client = make_client(history=tmp_path / "h.parquet")
+    while client.get("/readyz").status_code == 503:
+        pass
+
+    def asked_with(**request):
+        answer = client.post("/v1/recommend", json={"user": "warm", "n": 40, **request}).json()
+        line = client.run(client.service.store.impression(answer["recommendation_id"]))
+        return line.ask.attributes, max(item["score"] for item in answer["items"])
+
+    france, score = asked_with()
+    assert france == {"country": "France"}
+    assert asked_with(attributes=None) == (france, score)
+    assert asked_with(attributes={}) != (france, score)
+    assert asked_with(attributes={}) == ({}, asked_with(attributes={"country": "Atlantis"})[1])
+    assert asked_with(attributes={"country": "UK"})[0] == {"country": "UK"}
+    assert asked_with() == (france, score)  # what a request says is not kept
+    assert client.get("/v1/users/warm/events").json()["attributes"] == france
+    client.delete("/v1/users/warm")
+    assert asked_with()[0] == {}
+    assert client.get("/v1/users/warm/events").json()["attributes"] == {}
+    assert client.get("/v1/users/w2/events").json()["attributes"] == {"country": "UK"}
+
+
 def test_a_store_with_events_is_left_alone(client, click, history, tmp_path):
     client.post("/v1/events", json=click("a"))
     assert import_history(tmp_path / "store.sqlite", history, per_user=10) == 0

@@ -88,11 +88,24 @@ def test_the_write_ahead_log_of_impressions_alone_is_copied_back(tmp_path, run, 
     run(store.close())
 
 
+def test_a_store_of_the_version_before_is_brought_up_to_date(tmp_path, run):
+    path = tmp_path / "store.sqlite"
+    run(open_embedded(path).close())
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE users")
+        connection.execute("PRAGMA user_version = 1")
+    store = open_embedded(path)
+    assert run(store.attributes("a")) == {}
+    run(store.close())
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
 def test_a_store_of_another_version_or_no_store_at_all_is_refused_in_one_line(tmp_path):
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="store of version 99, this is version 1"):
+    with pytest.raises(UserError, match="store of version 99, this program reads up to 2"):
         open_embedded(other)
     text = tmp_path / "notes.txt"
     text.write_text("not a database " * 100)
