@@ -21,6 +21,9 @@ CATEGORIES: Final = "categories"
 CREATED_AT: Final = "created_at"
 AVAILABLE: Final = "available"
 
+# the value that stands for all rare ones of a user attribute
+OTHER: Final = "other"
+
 # event types
 IMPRESSION: Final = "impression"
 CLICK: Final = "click"

@@ -14,7 +14,6 @@ from recsys.artifacts.bundle import Bundle, load_bundle
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig
 from recsys.evaluation.ranking import tie_order
-from recsys.logs.attributes import OTHER
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history, encode_states
 from recsys.policies.exploration import draw_list, policy_name
@@ -175,7 +174,7 @@ class Recommender:
             return self._no_attributes
         names = self._bundle.info.attributes
         coded = [
-            table.get(attributes[name], table.get(OTHER, 0)) if name in attributes else 0
+            table.get(attributes[name], table.get(columns.OTHER, 0)) if name in attributes else 0
             for name, table in zip(names, self._attribute_code, strict=True)
         ]
         return np.array(coded, np.int32)

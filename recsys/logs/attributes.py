@@ -8,7 +8,6 @@ from recsys import columns as c
 from recsys.datasets.parsing import as_text, flat
 from recsys.types import IntArray
 
-OTHER = "other"
 _RARE_BELOW = 5  # users
 
 
@@ -32,11 +31,11 @@ def user_attributes(users: pa.Table) -> tuple[tuple[str, ...], tuple[tuple[str, 
             (value.as_py(), count.as_py())
             for value, count in zip(counts.field("values"), counts.field("counts"), strict=True)
         )
-        common = [value for value, count in counted if count >= _RARE_BELOW and value != OTHER]
+        common = [value for value, count in counted if count >= _RARE_BELOW and value != c.OTHER]
         if not common:
             continue
         if len(common) < len(counted):
-            common.append(OTHER)
+            common.append(c.OTHER)
         found = pc.index_in(text, value_set=pa.array(common, pa.string()))
         known = pc.fill_null(found, len(common) - 1)
         code = np.where(np.asarray(text.is_null()), 0, known.to_numpy() + 1)

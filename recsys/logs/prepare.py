@@ -100,7 +100,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         histories=len(lengths),
         sessions=histories.sessions,
         quarantined=quarantined,
-        first_event=utc_text(min(int(began.min()) for began in histories.began)),
+        first_event=utc_text(int(np.concatenate(histories.began).min())),
         last_event=utc_text(histories.ended),
         test_from=None if split.test_from is None else utc_text(split.test_from),
         validation_from=None if split.validation_from is None else utc_text(split.validation_from),
