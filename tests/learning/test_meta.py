@@ -131,7 +131,9 @@ def test_replayed_windows_feed_the_outer_loop() -> None:
     assert losses.old_tasks > 0
 
 
-def test_evidence_starts_as_the_mean_reward_of_its_event_type_and_unseen_types_keep_what_they_stand_for() -> None:
+def test_evidence_starts_as_the_mean_reward_of_its_event_type_and_unseen_types_keep_what_they_stand_for() -> (
+    None
+):
     made = learner(gain=1.0)
     made.network.eval()
     tasks = some_tasks()[1]
