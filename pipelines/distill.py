@@ -10,16 +10,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from pipelines.cases import validation_cases
 from pipelines.metatrain import curve_text, table_of
 from pipelines.steps import Step, StepContext, Summary
 from recsys.candidates.index import build_index
 from recsys.config import IndexConfig
-from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.curve import Curve, kshot_curve
 from recsys.learning.checkpoint import load_head, load_teacher, save_shape, save_table
 from recsys.learning.distillation import Distiller
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
-from recsys.logs.prepared import Role, open_prepared
+from recsys.logs.prepared import open_prepared
 from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
 from recsys.mdp.tasks import draw_shots, trainable
 from recsys.models.student import StudentNetwork
@@ -61,9 +61,7 @@ def run(context: StepContext) -> Summary:
         ]
     )
     shots, evaluate = config.evaluate.shots, config.evaluate
-    cases = cold_cases(
-        log, Role.COLD_VALIDATION, max(shots), evaluate.max_users, numpy_generator(context.seed, "validation")
-    )
+    cases = validation_cases(context, log)
 
     def curve() -> Curve:
         return kshot_curve(student, table, prior, cases, shots, evaluate.cutoff, config.pretrain.discount)

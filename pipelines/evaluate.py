@@ -9,18 +9,19 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+from pipelines.cases import test_cases, validation_cases
 from pipelines.publish import BUNDLE, EVALUATION
 from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationHead
 from recsys.config import EvaluateConfig
 from recsys.errors import UserError
-from recsys.evaluation.cold_start import ColdCases, cold_cases, exclusion_mask, without_attributes
+from recsys.evaluation.cold_start import ColdCases, exclusion_mask, without_attributes
 from recsys.evaluation.curve import USERS_AT_ONCE
 from recsys.evaluation.intervals import bootstrap_mean
 from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
 from recsys.evaluation.served import scored_lists, served_lists
 from recsys.learning.checkpoint import load_head, load_teacher
-from recsys.logs.prepared import PreparedLog, Role, open_prepared
+from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.state import encode_states
 from recsys.models.q_network import QNetwork
 from recsys.policies.tuning import tune_item_knn, tune_popularity
@@ -36,9 +37,7 @@ def run(context: StepContext) -> Summary:
     """Rank the whole catalogue for every cold test user after k events and write evaluation.json."""
     settings = context.config.evaluate
     log = open_prepared(context.inputs["prepare"])
-    cases = cold_cases(
-        log, Role.COLD_TEST, max(settings.shots), settings.max_users, numpy_generator(context.seed, "test")
-    )
+    cases = test_cases(context, log)
     if len(cases) == 0:
         raise UserError(
             f"0 cold test users with more than {max(settings.shots)} events and something new after them; "
@@ -81,13 +80,7 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
     recommender = load_recommender(context.inputs["index"] / BUNDLE)
     temperature = context.config.pretrain.temperature
     anonymous = without_attributes(cases)
-    validation = cold_cases(
-        log,
-        Role.COLD_VALIDATION,
-        max(settings.shots),
-        settings.max_users,
-        numpy_generator(context.seed, "validation"),
-    )
+    validation = validation_cases(context, log)
     popularity = tune_popularity(log, validation, settings.shots, settings.cutoff, context.seed)
     item_knn = tune_item_knn(log, validation, settings.shots, settings.cutoff, context.seed)
     context.progress.start(len(cases) * len(settings.shots) * 3, "list", "cold test users")

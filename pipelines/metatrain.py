@@ -12,10 +12,10 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
+from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationHead
 from recsys.config import RunConfig
-from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.factors import ItemStatistics, item_statistics, rotate_onto
@@ -23,7 +23,7 @@ from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.learning.target_network import frozen_copy
-from recsys.logs.prepared import PreparedLog, Role, open_prepared
+from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.replay_buffer import Windows, batches, cut_windows, read_windows
 from recsys.mdp.tasks import TaskBatch, old_and_new_tasks, task_batches, task_starts
 from recsys.models.item_table import ItemTable
@@ -76,13 +76,7 @@ def run(context: StepContext) -> Summary:
         ]
     )
     shots = config.evaluate.shots
-    cases = cold_cases(
-        log,
-        Role.COLD_VALIDATION,
-        max(shots),
-        config.evaluate.max_users,
-        numpy_generator(context.seed, "validation"),
-    )
+    cases = validation_cases(context, log)
 
     def quality() -> tuple[float, np.ndarray, np.ndarray]:
         curve = kshot_curve(

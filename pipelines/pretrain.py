@@ -7,9 +7,10 @@ cannot show how well it adapts to that user.
 import numpy as np
 import torch
 
+from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
-from recsys.evaluation.cold_start import ColdCases, cold_cases
+from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.dqn import DQNLearner
@@ -17,7 +18,7 @@ from recsys.learning.factors import ItemStatistics, item_statistics, training_ev
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.target_network import frozen_copy, soft_update
-from recsys.logs.prepared import PreparedLog, Role, open_prepared
+from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
 from recsys.mdp.tasks import old_and_new_tasks
 from recsys.models.item_table import ItemTable
@@ -48,14 +49,7 @@ def run(context: StepContext) -> Summary:
     )
     chance = numpy_generator(context.seed, "pretrain-windows")
     optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
-    shots = config.evaluate.shots
-    cases = cold_cases(
-        log,
-        Role.COLD_VALIDATION,
-        max(shots),
-        config.evaluate.max_users,
-        numpy_generator(context.seed, "validation"),
-    )
+    cases = validation_cases(context, log)
     best = BestEpoch(settings.patience)
     update = 0
     for epoch in range(settings.epochs):

@@ -15,6 +15,7 @@ from pipelines.publish import BUNDLE
 from recsys import columns
 from recsys.config import RunConfig
 from recsys.errors import UserError
+from recsys.evaluation.cold_start import history_of
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.logs.worth import best_feedback
 from recsys.mdp.state import History
@@ -68,16 +69,7 @@ def _known_user(prepared_folder: Path, user: str) -> History | None:
     row = ids.index(user).as_py()  # -1 if absent, which is also what marks anonymous histories
     if row < 0 or not (log.history_user == row).any():
         return None
-    history = int(np.argmax(log.history_user == row))
-    events = slice(int(log.history_offsets[history]), int(log.history_offsets[history + 1]))
-    return History(
-        item=np.asarray(log.item[events]),
-        event_type=np.asarray(log.event_type[events]),
-        reward=np.asarray(log.reward[events]),
-        timestamp=np.asarray(log.timestamp[events]),
-        session=np.asarray(log.session[events]),
-        attributes=np.asarray(log.user_attributes[row]),
-    )
+    return history_of(log, int(np.argmax(log.history_user == row)))
 
 
 def _table(recommender: Recommender, given: Recommendation) -> Table:
