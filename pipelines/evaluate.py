@@ -7,22 +7,21 @@ import json
 from dataclasses import asdict
 
 import numpy as np
-import torch
 
 from pipelines.cases import test_cases, validation_cases
+from pipelines.metatrain import table_of
 from pipelines.publish import BUNDLE, EVALUATION
 from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationHead
 from recsys.config import EvaluateConfig
 from recsys.errors import UserError
-from recsys.evaluation.cold_start import ColdCases, exclusion_mask, without_attributes
-from recsys.evaluation.curve import USERS_AT_ONCE
+from recsys.evaluation.cold_start import ColdCases, without_attributes
+from recsys.evaluation.curve import kshot_lists
 from recsys.evaluation.intervals import bootstrap_mean
-from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
+from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall
 from recsys.evaluation.served import scored_lists, served_lists
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.logs.prepared import PreparedLog, open_prepared
-from recsys.mdp.state import encode_states
 from recsys.models.q_network import QNetwork
 from recsys.policies.tuning import tune_item_knn, tune_popularity
 from recsys.randomness import numpy_generator
@@ -121,23 +120,18 @@ def teacher_lists(
 
     The pretrained one has no head and was trained without adaptation; the metatrained one is in prior mode.
     """
-    teacher.eval()
-    vectors, bias = teacher.tower.table()
-    scaled = bias * teacher.temperature
-    if head is not None:
-        scaled = scaled + (head.item_features(torch.arange(len(bias))) @ head.prior.mean).detach()
-    settings = context.config.evaluate
-    ties = tie_order(len(bias), seed=0)
-    lists: dict[int, list[IntArray]] = {k: [] for k in settings.shots}
-    for start in range(0, len(cases), USERS_AT_ONCE):
-        part = cases.rows(slice(start, start + USERS_AT_ONCE))
-        excluded = exclusion_mask(part, len(bias))
-        with torch.inference_mode():
-            states = teacher.state_vectors(encode_states(part.first, max(settings.shots)))
-            for k in settings.shots:
-                scores = (states.advantage[:, k] @ vectors.T + scaled).numpy()
-                lists[k].append(top_items(scores, excluded, settings.cutoff, ties))
-    return {k: np.concatenate(parts) for k, parts in lists.items()}
+    config, shots = context.config, context.config.evaluate.shots
+    prior = None if head is None else head.prior
+    _, unadapted = kshot_lists(
+        teacher,
+        table_of(teacher, head),
+        prior,
+        cases,
+        shots,
+        config.evaluate.cutoff,
+        config.pretrain.discount,
+    )
+    return dict(zip(shots, unadapted, strict=True))
 
 
 def quality(ranked: IntArray, query: QuerySets) -> dict[str, FloatArray]:
@@ -192,5 +186,8 @@ STEP = Step(
     name="evaluate",
     run=run,
     inputs=("prepare", "pretrain", "metatrain", "index"),
-    settings=lambda config: {"evaluate": config.evaluate, "temperature": config.pretrain.temperature},
+    settings=lambda config: {
+        "evaluate": config.evaluate,
+        "temperature": config.pretrain.temperature,
+    },
 )

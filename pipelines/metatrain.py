@@ -171,11 +171,13 @@ def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> Adap
     return head
 
 
-def table_of(network: QNetwork, head: AdaptationHead) -> ItemTable:
-    """Return the catalogue as teacher and head see it now."""
+def table_of(network: QNetwork, head: AdaptationHead | None) -> ItemTable:
+    """Return the catalogue as teacher and head see it now; without a head there is nothing to adapt."""
     vectors, bias = network.tower.table()
     with torch.no_grad():
-        return ItemTable.of(vectors, bias * network.temperature, head.item_features(torch.arange(len(bias))))
+        items = torch.arange(len(bias))
+        features = torch.zeros(len(bias), 1) if head is None else head.item_features(items)
+        return ItemTable.of(vectors, bias * network.temperature, features)
 
 
 def curve_text(shots: tuple[int, ...], adapted: np.ndarray, unadapted: np.ndarray) -> str:

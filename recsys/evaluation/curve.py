@@ -15,7 +15,7 @@ from recsys.mdp.state import encode_states
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork
 from recsys.models.student import StudentNetwork
-from recsys.types import FloatArray
+from recsys.types import FloatArray, IntArray
 
 USERS_AT_ONCE = 256  # whose scores over the catalogue are held together
 
@@ -32,7 +32,6 @@ class Curve:
         return self.adapted.mean(axis=1), self.unadapted.mean(axis=1)
 
 
-@torch.no_grad()
 def kshot_curve(
     network: QNetwork | StudentNetwork,
     table: ItemTable,
@@ -43,45 +42,44 @@ def kshot_curve(
     discount: float,
 ) -> Curve:
     """Return the curve of a network with and without fast weights; without a prior both are the plain network."""
-    was_training = network.training
-    network.eval()
-    mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
-    adapted: list[FloatArray] = [np.zeros((len(shots), 0), np.float32)]
-    unadapted = list(adapted)
-    for start in range(0, len(cases), USERS_AT_ONCE):
-        part = cases.rows(slice(start, start + USERS_AT_ONCE))
-        with_fast, without = _part_curve(network, table, prior, mean, part, shots, cutoff, discount)
-        adapted.append(with_fast)
-        unadapted.append(without)
-    network.train(was_training)
-    return Curve(np.concatenate(adapted, axis=1), np.concatenate(unadapted, axis=1))
+    both = kshot_lists(network, table, prior, cases, shots, cutoff, discount)
+    adapted, unadapted = (
+        np.stack([ndcg(hits(ranked, cases.query), cases.query.sizes) for ranked in lists]) for lists in both
+    )
+    return Curve(adapted, unadapted)
 
 
-def _part_curve(
+@torch.no_grad()
+def kshot_lists(
     network: QNetwork | StudentNetwork,
     table: ItemTable,
     prior: AdaptationPrior | None,
-    mean: torch.Tensor,
     cases: ColdCases,
     shots: tuple[int, ...],
     cutoff: int,
     discount: float,
-) -> tuple[FloatArray, FloatArray]:
-    batch = encode_states(cases.first, max_events=max(shots))
-    states = network.state_vectors(batch)
-    excluded = exclusion_mask(cases, len(table))
+) -> tuple[list[IntArray], list[IntArray]]:
+    """Return the (adapted, unadapted) best items after each number of shots, each (user, cutoff)."""
+    was_training = network.training
+    network.eval()
+    mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
     ties = tie_order(len(table), seed=0)
-
-    def score(ranking: torch.Tensor) -> FloatArray:
-        return ndcg(hits(top_items(ranking.numpy(), excluded, cutoff, ties), cases.query), cases.query.sizes)
-
-    adapted, unadapted = [], []
-    for shot in shots:
-        base = states.advantage[:, shot] @ table.vectors.T + table.bias
-        unadapted.append(score(base + mean))
-        if prior is None or shot == 0:
-            adapted.append(unadapted[-1])
-            continue
-        fast = adapt_to_first(batch, states, table, prior, torch.full((len(cases),), shot), discount)
-        adapted.append(score(base + fast.mean @ table.features.T))
-    return np.stack(adapted), np.stack(unadapted)
+    empty = np.zeros((0, cutoff), np.int32)
+    adapted: list[list[IntArray]] = [[empty] for _ in shots]
+    unadapted: list[list[IntArray]] = [[empty] for _ in shots]
+    for start in range(0, len(cases), USERS_AT_ONCE):
+        part = cases.rows(slice(start, start + USERS_AT_ONCE))
+        batch = encode_states(part.first, max_events=max(shots))
+        states = network.state_vectors(batch)
+        excluded = exclusion_mask(part, len(table))
+        for place, shot in enumerate(shots):
+            base = states.advantage[:, shot] @ table.vectors.T + table.bias
+            unadapted[place].append(top_items((base + mean).numpy(), excluded, cutoff, ties))
+            if prior is None or shot == 0:
+                adapted[place].append(unadapted[place][-1])
+                continue
+            fast = adapt_to_first(batch, states, table, prior, torch.full((len(part),), shot), discount)
+            scores = (base + fast.mean @ table.features.T).numpy()
+            adapted[place].append(top_items(scores, excluded, cutoff, ties))
+    network.train(was_training)
+    return [np.concatenate(parts) for parts in adapted], [np.concatenate(parts) for parts in unadapted]
