@@ -20,8 +20,8 @@ from recsys.learning.checkpoint import load_head, load_teacher, save_shape, save
 from recsys.learning.distillation import Distiller
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.logs.prepared import open_prepared
-from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
 from recsys.mdp.tasks import draw_shots, trainable
+from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.student import StudentNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator

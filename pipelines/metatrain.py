@@ -24,8 +24,8 @@ from recsys.learning.meta import MetaLearner
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.learning.target_network import frozen_copy
 from recsys.logs.prepared import PreparedLog, open_prepared
-from recsys.mdp.replay_buffer import Windows, batches, cut_windows, read_windows
 from recsys.mdp.tasks import TaskBatch, old_and_new_tasks, task_batches, task_starts
+from recsys.mdp.windows import Windows, batches, cut_windows, read_windows
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork
 from recsys.models.weights import save_module

@@ -19,8 +19,8 @@ from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog, open_prepared
-from recsys.mdp.replay_buffer import batches, cut_windows, read_windows
 from recsys.mdp.tasks import old_and_new_tasks
+from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.weights import save_module

@@ -13,8 +13,8 @@ import numpy as np
 
 from recsys.evaluation.ranking import QuerySets
 from recsys.logs.prepared import PreparedLog, Role
-from recsys.mdp.replay_buffer import attributes_of
 from recsys.mdp.state import History
+from recsys.mdp.windows import attributes_of
 from recsys.types import BoolArray, IntArray, LongArray
 
 

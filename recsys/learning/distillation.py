@@ -16,8 +16,8 @@ from recsys.adaptation import AdaptationPrior, adapt_to_first
 from recsys.candidates.index import CandidateIndex
 from recsys.config import DistillConfig
 from recsys.learning.losses import mean
-from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
+from recsys.mdp.windows import first_seen
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork, StateVectors
 from recsys.models.student import StudentNetwork

@@ -15,8 +15,8 @@ from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig, PretrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.builder import n_step_returns
-from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
+from recsys.mdp.windows import first_seen
 from recsys.models.q_network import ItemSide, QNetwork, StateVectors, q_of_candidates, q_of_pairs
 
 MAX_TD_STATES = (

@@ -15,9 +15,9 @@ import torch
 from recsys.adaptation import AdaptationHead, SupportSet, support_set
 from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
-from recsys.mdp.replay_buffer import first_seen
 from recsys.mdp.state import StateBatch
 from recsys.mdp.tasks import TaskBatch
+from recsys.mdp.windows import first_seen
 from recsys.models.q_network import QNetwork, StateVectors, q_of_candidates
 
 

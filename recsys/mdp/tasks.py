@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from recsys.logs.prepared import PreparedLog, identified, training_histories
-from recsys.mdp.replay_buffer import Windows, read_windows
 from recsys.mdp.state import StateBatch
+from recsys.mdp.windows import Windows, read_windows
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray
 

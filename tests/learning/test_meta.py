@@ -13,9 +13,9 @@ from recsys.learning.distillation import Distiller
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.target_network import frozen_copy
-from recsys.mdp.replay_buffer import cut_windows, read_windows
 from recsys.mdp.state import encode_states
 from recsys.mdp.tasks import TaskBatch, task_batches, task_starts
+from recsys.mdp.windows import cut_windows, read_windows
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork
 from recsys.models.student import StudentNetwork

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recsys.evaluation.cold_start import history_of
-from recsys.mdp.replay_buffer import Windows, read_windows
 from recsys.mdp.state import StateBatch, empty_history, encode_states
+from recsys.mdp.windows import Windows, read_windows
 from tests.memory_log import Event, history, memory_log, random_history, random_told
 
 TWO = (

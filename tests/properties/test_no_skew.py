@@ -16,8 +16,8 @@ from recsys.config import LogConfig, PrepareConfig, RewardConfig, SplitConfig
 from recsys.evaluation.cold_start import history_of
 from recsys.logs.prepare import prepare
 from recsys.logs.prepared import PreparedLog, open_prepared
-from recsys.mdp.replay_buffer import Windows, read_windows
 from recsys.mdp.state import StateBatch, encode_states
+from recsys.mdp.windows import Windows, read_windows
 from recsys.recommender import LoggedEvent, Recommender
 from tests.factories import write_tiny_bundle
 

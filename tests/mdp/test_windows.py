@@ -1,4 +1,4 @@
-"""The replay reads every training event once and nothing else."""
+"""Windows read every training event once and nothing else."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.logs.prepared import Role
-from recsys.mdp.replay_buffer import attributes_of, batches, cut_windows, first_seen, read_windows
 from recsys.mdp.state import encode_states
+from recsys.mdp.windows import attributes_of, batches, cut_windows, first_seen, read_windows
 from tests.memory_log import Event, Told, history, memory_log, random_told, taken
 
 

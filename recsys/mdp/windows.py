@@ -1,4 +1,4 @@
-"""Experience replay of logged histories: contiguous memory-mapped arrays, sampled in windows.
+"""Windows of logged histories: stretches of the contiguous arrays that the sequence ranker learns from.
 
 A window is a stretch of at most `max_events` events of one history, read as if the user were new at its start; so one
 long history gives many short ones and the start of a history is never rarer than its middle. Window edges are moved
