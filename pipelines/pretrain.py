@@ -17,7 +17,7 @@ from recsys.learning.dqn import DQNLearner
 from recsys.learning.factors import ItemStatistics, item_statistics, training_events
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
-from recsys.learning.target_network import frozen_copy, soft_update
+from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
 from recsys.mdp.windows import batches, cut_windows, read_windows
@@ -51,6 +51,7 @@ def run(context: StepContext) -> Summary:
     optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
     cases = validation_cases(context, log)
     best = BestEpoch(settings.patience)
+    schedule = TargetSchedule.of(settings)
     update = 0
     for epoch in range(settings.epochs):
         windows = cut_windows(log, old, config.state.max_events, 2, chance)
@@ -64,9 +65,10 @@ def run(context: StepContext) -> Summary:
         network.train()
         for rows in batches(windows, settings.batch_size, chance):
             losses = learner.losses(read_windows(log, rows, chance), warmup=warmup)
-            step(optimizer, losses.total, rate_factor=1.0 - epoch / settings.epochs)
-            soft_update(target, network, settings.target_tau)
+            rate_factor = 1.0 - epoch / settings.epochs
+            step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
+            schedule.follow(target, network, update)
             context.progress.advance(1, loss=float(losses.total.detach()))
             if update % 20 == 0:
                 for name in (
@@ -77,7 +79,7 @@ def run(context: StepContext) -> Summary:
                     "mean_return",
                     "unsupported_argmax",
                 ):
-                    context.scalars.add(f"pretrain/{name}", getattr(losses, name), update)
+                    context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
         quality = validation_quality(network, cases, config)
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
@@ -111,6 +113,8 @@ def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics)
         max_events=config.state.max_events,
         dropout=config.model.dropout,
         id_dropout=config.model.id_dropout,
+        dueling=config.pretrain.dueling,
+        quantiles=config.pretrain.quantiles,
     )
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)

@@ -93,26 +93,71 @@ class ModelConfig(Frozen):
 
 
 class PretrainConfig(Frozen):
-    """Offline Q-learning over logged sessions."""
+    """Q-learning: over logged sessions (the ranker), or over transitions between state vectors."""
 
     epochs: Positive = 8
     warmup_epochs: int = Field(default=2, ge=0)  # supervised head only
     batch_size: Positive = 64  # histories
     learning_rate: PositiveFloat = 2e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    max_gradient_norm: PositiveFloat | None = 1.0  # none = no clipping
     negatives: Positive = 512  # shared by the batch
     discount: float = Field(default=0.5, ge=0.0, lt=1.0)
+    discount_hours: PositiveFloat | None = None  # discount is per so many hours; none = per event
     n_step: Positive = 3
-    target: Literal["sarsa", "supported_max"] = "supported_max"
+    target: Literal["sarsa", "supported_max", "max"] = "supported_max"
+    double: bool = True  # the online network chooses what the target network values
+    truncated_sarsa: Literal["return_head", "expected"] = "return_head"  # where the log holds no next action
+    clip_targets: bool = True  # to the returns that the rewards of the log allow
     support_threshold: Share = 0.1  # behaviour probability over the most likely action's
+    supervised_weight: float = Field(default=1.0, ge=0)  # of the behaviour head; 0 = none is learnt
     conservative_weight: float = Field(default=1.0, ge=0)
     temperature: PositiveFloat = 0.1  # of Q as a logit
     td_weight: float = Field(default=1.0, ge=0)
+    td_loss: Literal["huber", "mse"] = "huber"
+    huber_threshold: PositiveFloat = 1.0  # where the squared loss turns linear
+    return_weight: float = Field(default=1.0, ge=0)  # of the return head; 0 = none is learnt
+    dueling: bool = True  # Q has a value of the state beside the inner product
+    quantiles: Positive = 1  # of the return's distribution; 1 = its mean alone
     identified_only: bool = True  # anonymous sessions do not train if there are identified users
     new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
     bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
-    target_tau: Share = 0.01  # soft update per step
+    target_tau: Share = 0.01  # the target network's move towards the online one; 1 = a hard copy
+    target_interval: Positive = 1  # updates from one move to the next
+    final_target_tau: Share | None = None  # reached linearly after target_anneal_updates; none = no change
+    final_target_interval: Positive | None = None  # likewise
+    target_anneal_updates: int = Field(default=0, ge=0)
     patience: Positive = 3
+
+    @model_validator(mode="after")
+    def _what_targets_need_is_learnt(self) -> "PretrainConfig":
+        if self.warmup_epochs > 0 and self.supervised_weight == 0 and self.conservative_weight == 0:
+            raise ValueError(
+                f"pretrain.warmup_epochs is {self.warmup_epochs}, must be 0 where supervised_weight and "
+                "conservative_weight are 0: there is nothing to warm up; set it so or raise a weight"
+            )
+        if self.target == "supported_max" and self.supervised_weight == 0:
+            raise ValueError(
+                "pretrain.supervised_weight is 0, must be above 0 for target supported_max, which asks the "
+                "behaviour head what the log supports; raise it or take target max or sarsa"
+            )
+        needed = "supervised_weight" if self.truncated_sarsa == "expected" else "return_weight"
+        if self.target == "sarsa" and getattr(self, needed) == 0:
+            raise ValueError(
+                f"pretrain.{needed} is 0, must be above 0 for target sarsa with truncated_sarsa "
+                f"{self.truncated_sarsa}; raise it or change truncated_sarsa"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_schedule_has_a_length(self) -> "PretrainConfig":
+        moves = self.final_target_tau is not None or self.final_target_interval is not None
+        if moves != (self.target_anneal_updates > 0):
+            raise ValueError(
+                f"pretrain.target_anneal_updates is {self.target_anneal_updates}, must be above 0 exactly where "
+                "final_target_tau or final_target_interval is given; set both or neither"
+            )
+        return self
 
 
 class FactorsConfig(Frozen):
@@ -226,6 +271,7 @@ class RunConfig(Frozen):
     seed: int = 7
     # of torch: a second gains a fifth on an idle machine and costs several times on a busy one
     threads: Positive = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"  # of training; auto = a GPU where there is one
     output: Path = Path("runs")
     prepare: PrepareConfig
     state: StateConfig = StateConfig()

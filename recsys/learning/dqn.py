@@ -1,200 +1,265 @@
-"""Offline Q-learning over logged histories: targets, losses, health of the Q-function.
+"""The Q-learning update, one for every task: targets, losses, what each transition tells of the Q-function's health.
 
-The target ladder: *sarsa* bootstraps from the logged next action; *supported_max* from the best action that the
-behaviour head supports (discrete BCQ, Fujimoto et al. 2019), chosen by the online network and valued by the target
-network (double Q, van Hasselt et al. 2016). The conservative term of CQL (Kumar et al. 2020) is a cross-entropy with
-Q / temperature as its logits, so the served head ranks and carries values at once.
+A batch is encoded (encoding.py), its next states get candidates (next_actions.py), a rule picks a' and the target
+(targets.py), losses are summed by their weights (losses.py). What differs between the ranker over histories and a
+task with vector states ends with the encoding.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from recsys.candidates.index import CandidateIndex, build_index
-from recsys.config import IndexConfig, PretrainConfig
-from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
-from recsys.mdp.builder import n_step_returns
-from recsys.mdp.state import StateBatch
-from recsys.mdp.windows import first_seen
-from recsys.models.q_network import ItemSide, QNetwork, StateVectors, q_of_candidates, q_of_pairs
-
-MAX_TD_STATES = (
-    1024  # states a batch learns values from: the rest of the batch costs only the supervised heads
+from recsys.config import PretrainConfig
+from recsys.learning.encoding import (
+    EncodedTransitions,
+    Encoding,
+    LoggedActions,
+    Mask,
+    VectorEncoding,
+    WindowEncoding,
 )
+from recsys.learning.losses import (
+    NegativeSampler,
+    cross_entropy,
+    quantile_loss,
+    sampled_cross_entropy,
+    td_loss,
+    weighted_mean,
+)
+from recsys.learning.next_actions import AllActions, LikelyActions, NextActions, NextActionSource
+from recsys.learning.targets import expected_value, greedy, next_action, supported, td_target
+from recsys.mdp.state import StateBatch
+from recsys.mdp.transition import TransitionBatch
+from recsys.models.q_network import QNetwork, q_of_candidates, q_of_pairs
+from recsys.models.vector_network import VectorNetwork
+
+Network = QNetwork | VectorNetwork
+
+
+@dataclass(frozen=True)
+class TransitionFigures:
+    """What each transition of an update says of the Q-function; detached, all (state,)."""
+
+    td_error: torch.Tensor  # |y − Q(s_t, a_t)|: the next priority of the transition
+    q_value: torch.Tensor  # Q(s_t, a_t)
+    max_q: torch.Tensor  # over supported candidates of s_{t+m}
+    logged_return: torch.Tensor | None  # n-step return with bootstrap by U; None without a return head
+    realised: torch.Tensor | None  # discounted return that the log earned from s_t on, where it is known
+    unsupported: torch.Tensor | None  # best candidate lies outside the support; None without a behaviour head
+    row: torch.Tensor | None  # window that each came from; None = one transition per row of the batch
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Scalars of one update; `total` carries the gradient."""
+    """Scalars of one update, detached but for `total`; nothing waits for the device until somebody asks for a float."""
 
     total: torch.Tensor
-    supervised: float
-    td: float
-    conservative: float
-    mean_max_q: float  # over supported candidates of the sampled states
-    mean_return: float  # n-step logged return with bootstrap by U, same states
-    unsupported_argmax: float  # share of states whose best candidate the behaviour head does not support
+    supervised: torch.Tensor
+    td: torch.Tensor
+    conservative: torch.Tensor
+    figures: TransitionFigures | None  # None while warming up
 
+    @property
+    def mean_max_q(self) -> float:
+        """Mean max-Q over supported candidates of the next states."""
+        return 0.0 if self.figures is None else float(self.figures.max_q.mean())
 
-def behavior_index(target: QNetwork) -> CandidateIndex:
-    """Return an index that finds the actions most likely under the behaviour head of the target network."""
-    vectors, _ = target.tower.table()
-    bias = target.behavior_bias.weight
-    return build_index(torch.cat([vectors, bias], dim=1).numpy(), IndexConfig(kind="flat"))
+    @property
+    def mean_return(self) -> float:
+        """Mean n-step logged return with bootstrap by U, same transitions."""
+        returns = None if self.figures is None else self.figures.logged_return
+        return 0.0 if returns is None else float(returns.mean())
 
-
-def likely_actions(index: CandidateIndex, behavior: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` most likely actions of states, (state, candidate), from queries g(s)."""
-    query = torch.cat([behavior, torch.ones(len(behavior), 1)], dim=1)
-    return torch.from_numpy(index.search(query.numpy(), count)[0]).long()
-
-
-def supported_values(
-    online: tuple[torch.Tensor, torch.Tensor],
-    target: tuple[torch.Tensor, torch.Tensor],
-    online_items: ItemSide,
-    target_items: ItemSide,
-    behavior_logit: torch.Tensor,  # (state, candidate)
-    threshold: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (bootstrap value, max online Q, best candidate is unsupported?) over each state's own candidates.
-
-    value = Q⁻(s, argmax_{i: π_b(i|s) ≥ threshold · max π_b} Q(s, i)); items have shape (state, candidate, feature).
-    """
-    q_online = online[1][:, None] + (online[0][:, None] * online_items.vectors).sum(-1) + online_items.bias
-    q_target = target[1][:, None] + (target[0][:, None] * target_items.vectors).sum(-1) + target_items.bias
-    relative = behavior_logit - behavior_logit.amax(dim=1, keepdim=True)
-    supported = relative.exp() >= threshold
-    best = q_online.masked_fill(~supported, -torch.inf).argmax(dim=1, keepdim=True)
-    unsupported = ~supported.gather(1, q_online.argmax(dim=1, keepdim=True))
-    return q_target.gather(1, best)[:, 0], q_online.gather(1, best)[:, 0], unsupported[:, 0]
-
-
-def _at(states: StateVectors, row: torch.Tensor, column: torch.Tensor) -> StateVectors:
-    return StateVectors(
-        states.advantage[row, column],
-        states.value[row, column],
-        states.behavior[row, column],
-        states.behavior_return[row, column],
-    )
+    @property
+    def unsupported_argmax(self) -> float:
+        """Share of next states whose best candidate the behaviour head does not support."""
+        unsupported = None if self.figures is None else self.figures.unsupported
+        return 0.0 if unsupported is None else float(unsupported.float().mean())
 
 
 class DQNLearner:
-    """Turns batches of windows into losses; holds the target network and its behaviour index."""
+    """Turns batches into losses, by configuration; the caller steps the optimizer and moves the target network.
+
+    A ranker (QNetwork) learns from windows of histories, with negatives from `sampler`; a vector network from batches
+    of transitions, over all of its actions, of which `mask` may rule some out by state.
+    """
 
     def __init__(
         self,
-        network: QNetwork,
-        target: QNetwork,
-        sampler: NegativeSampler,
+        network: Network,
+        target: Network,
+        sampler: NegativeSampler | None,
         config: PretrainConfig,
-        target_range: tuple[float, float],
+        target_range: tuple[float, float] | None,
         generator: torch.Generator,
+        mask: Mask | None = None,
     ) -> None:
         self.network = network
         self.target = target
-        self.sampler = sampler
         self.config = config
-        self.target_range = target_range
+        self.target_range = target_range if config.clip_targets else None
         self.generator = generator
-        self.index: CandidateIndex | None = None
+        self.mask = mask
+        self.device = next(network.parameters()).device
+        self.sampler = None if sampler is None else sampler.to(self.device)
+        self.next_actions: NextActionSource
+        if isinstance(network, VectorNetwork) and isinstance(target, VectorNetwork):
+            self.next_actions = AllActions(network, target)
+        elif isinstance(network, QNetwork) and isinstance(target, QNetwork):
+            self.next_actions = LikelyActions(network, target, config.bootstrap_candidates)
+        else:
+            raise TypeError("network and target must be of one kind")
 
     def refresh_index(self) -> None:
-        """Rebuild the index of likely actions from the target network."""
-        self.index = behavior_index(self.target)
+        """Let the candidates of next states follow the target network."""
+        self.next_actions.refresh()
 
-    def losses(self, batch: StateBatch, *, warmup: bool) -> StepLosses:
-        """Return the losses of one batch; while warming up, only supervised ones."""
-        states = self.network.state_vectors(batch)
-        row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
-        chosen = batch.item[row, column]
-        here = _at(states, row, column)
-        negative = self.sampler.draw(self.config.negatives, self.generator)
-        log_probability = self.sampler.log_probability
-        positive_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
+    def losses(
+        self, batch: StateBatch | TransitionBatch, *, warmup: bool = False, weight: torch.Tensor | None = None
+    ) -> StepLosses:
+        """Return the losses of one batch; while warming up, only supervised ones.
 
-        behavior_loss = mean(
-            sampled_cross_entropy(
-                (here.behavior * positive_side.vectors).sum(-1) + positive_side.behavior_bias,
-                chosen,
-                here.behavior @ negative_side.vectors.T + negative_side.behavior_bias,
-                negative,
-                log_probability,
-            )
-        )
-        scale = 1.0 / self.network.temperature
-        conservative = mean(
-            sampled_cross_entropy(
-                q_of_pairs(here, positive_side) * scale,
-                chosen,
-                q_of_candidates(here.advantage, here.value, negative_side) * scale,
-                negative,
-                log_probability,
-            )
-        )
-        total = behavior_loss + self.config.conservative_weight * conservative
+        `weight`, (window,), are importance weights of windows; transitions bring their own.
+        """
+        encoding = self._encoded(batch, weight)
+        logged = encoding.logged()
+        supervised, conservative, q_logged = self._of_logged_actions(logged)
+        config = self.config
+        total = config.supervised_weight * supervised + config.conservative_weight * conservative
         if warmup:
-            return StepLosses(
-                total, float(behavior_loss.detach()), 0.0, float(conservative.detach()), 0.0, 0.0, 0.0
-            )
-        td, value_loss, health = self._td(batch, states)
-        total = total + self.config.td_weight * td + value_loss
-        return StepLosses(
-            total, float(behavior_loss.detach()), float(td.detach()), float(conservative.detach()), *health
-        )
+            none = torch.zeros((), device=self.device)
+            return StepLosses(total, supervised.detach(), none, conservative.detach(), None)
+        transitions = encoding.transitions()
+        if transitions.here is not logged.states:  # values are learnt in other states than behaviour is
+            q_logged = None
+        td, returns, figures = self._of_transitions(transitions, q_logged)
+        total = total + config.td_weight * td + config.return_weight * returns
+        return StepLosses(total, supervised.detach(), td.detach(), conservative.detach(), figures)
 
-    def _td(
-        self, batch: StateBatch, states: StateVectors
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[float, float, float]]:
-        returns, next_state, factor = n_step_returns(
-            batch.reward, batch.lengths, self.config.discount, self.config.n_step
-        )
-        row, column = torch.nonzero(batch.present, as_tuple=True)
-        if len(row) > MAX_TD_STATES:
-            kept = torch.randperm(len(row), generator=self.generator)[:MAX_TD_STATES]
-            row, column = row[kept], column[kept]
-        arrival = next_state[row, column]
+    def _encoded(self, batch: StateBatch | TransitionBatch, weight: torch.Tensor | None) -> Encoding:
+        network, target = self.network, self.target
+        if isinstance(batch, TransitionBatch):
+            if not isinstance(network, VectorNetwork) or not isinstance(target, VectorNetwork):
+                raise TypeError("transitions between feature vectors need a VectorNetwork")
+            return VectorEncoding(network, target, batch, self.config, self.device, self.mask)
+        if not isinstance(network, QNetwork) or not isinstance(target, QNetwork):
+            raise TypeError("windows of histories need a QNetwork")
+        return WindowEncoding(network, target, batch, self.config, self.generator, self.device, weight)
+
+    def _of_logged_actions(
+        self, logged: LoggedActions
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return (behaviour loss, conservative loss, Q of the logged actions if it was needed)."""
+        config = self.config
+        supervised = conservative = torch.zeros((), device=self.device)
+        scale = 1.0 / self.network.temperature
+        states, action, weight = logged.states, logged.action, logged.weight
+        if isinstance(self.network, VectorNetwork):
+            q_value = self.network.q_all(states)
+            behavior_logit = self.network.behavior_all(states)
+            if config.supervised_weight > 0 and behavior_logit is not None:
+                supervised = weighted_mean(cross_entropy(behavior_logit, action), weight)
+            if config.conservative_weight > 0:
+                conservative = weighted_mean(cross_entropy(q_value * scale, action), weight)
+            return supervised, conservative, q_value.gather(1, action[:, None])[:, 0]
+        if self.sampler is None:
+            raise RuntimeError("a ranker learns behaviour against negatives; give the learner a sampler")
+        if config.supervised_weight == 0 and config.conservative_weight == 0:
+            return supervised, conservative, None
+        negative = self.sampler.draw(config.negatives, self.generator)
+        log_probability = self.sampler.log_probability
+        positive_side, negative_side = self.network.item_side(action), self.network.item_side(negative)
+        if config.supervised_weight > 0:
+            own = (states.behavior * positive_side.vectors).sum(-1) + positive_side.behavior_bias
+            others = states.behavior @ negative_side.vectors.T + negative_side.behavior_bias
+            supervised = weighted_mean(
+                sampled_cross_entropy(own, action, others, negative, log_probability), weight
+            )
+        if config.conservative_weight > 0:
+            own = q_of_pairs(states, positive_side) * scale
+            others = q_of_candidates(states.advantage, states.value, negative_side) * scale
+            conservative = weighted_mean(
+                sampled_cross_entropy(own, action, others, negative, log_probability), weight
+            )
+        return supervised, conservative, None
+
+    def _of_transitions(
+        self, transitions: EncodedTransitions, q_logged: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, TransitionFigures]:
+        """Return (TD loss, loss of the return head, figures)."""
+        config, here, weight = self.config, transitions.here, transitions.weight
+        n_step_return, bootstrap = transitions.n_step_return, transitions.bootstrap
         with torch.no_grad():
-            target_states = self.target.state_vectors(batch)
-            there = _at(target_states, row, arrival)
-            ends = arrival >= batch.lengths[row]
-            logged_next = batch.item[row, torch.clamp(arrival, max=batch.item.shape[1] - 1)]
-            bootstrap, max_q, unsupported = self._bootstrap(
-                _at(states, row, arrival), there, logged_next, ends
-            )
-            tail = returns[row, column] + factor[row, column] * there.behavior_return
-            target = (returns[row, column] + factor[row, column] * bootstrap).clamp(*self.target_range)
-        here = _at(states, row, column)
-        q_logged = q_of_pairs(here, self.network.item_side(batch.item[row, column]))
-        td = nn.functional.smooth_l1_loss(q_logged, target)
-        value_loss = nn.functional.mse_loss(here.behavior_return, tail.clamp(*self.target_range))
-        health = (float(max_q.mean()), float(tail.mean()), float(unsupported.float().mean()))
-        return td, value_loss, health
-
-    def _bootstrap(
-        self, online: StateVectors, target: StateVectors, logged_next: torch.Tensor, ends: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (bootstrap value, max supported Q, argmax unsupported?) of next states, each (state,)."""
-        if self.index is None:
-            raise RuntimeError("refresh_index must run before the first update with targets")
-        likely = likely_actions(self.index, target.behavior, self.config.bootstrap_candidates)
-        # where the log goes on, what was really done next is a candidate too
-        candidates = torch.cat([torch.where(ends, likely[:, 0], logged_next)[:, None], likely], dim=1)
-        target_items = self.target.item_side(candidates)
-        behavior_logit = (target.behavior[:, None] * target_items.vectors).sum(
-            -1
-        ) + target_items.behavior_bias
-        online_items = self.network.item_side(candidates)
-        value, max_q, unsupported = supported_values(
-            (online.advantage, online.value),
-            (target.advantage, target.value),
-            online_items,
-            target_items,
-            behavior_logit,
-            self.config.support_threshold,
+            value, max_q, unsupported = self._next_value(transitions)
+            target = td_target(n_step_return, bootstrap, value, self.target_range)
+        side = None
+        if q_logged is None or config.quantiles > 1:
+            side = self.network.item_side(transitions.action)
+        if q_logged is None and side is not None:
+            q_logged = q_of_pairs(here, side)
+        assert q_logged is not None  # noqa: S101 - one of the two branches gave it
+        if config.quantiles > 1 and side is not None:
+            quantile = q_logged[:, None] + self.network.quantile_offsets(here, transitions.action, side)
+            each = quantile_loss(quantile, target, config.huber_threshold)
+            target = target.mean(dim=1)
+        else:
+            each = td_loss(q_logged, target, config.td_loss, config.huber_threshold)
+        returns = torch.zeros((), device=self.device)
+        logged_return = None
+        if config.return_weight > 0:
+            logged_return = n_step_return + bootstrap * transitions.target_there.behavior_return
+            goal = logged_return if self.target_range is None else logged_return.clamp(*self.target_range)
+            returns = weighted_mean((here.behavior_return - goal) ** 2, weight)
+        q_value = q_logged.detach()
+        figures = TransitionFigures(
+            (target - q_value).abs(),
+            q_value,
+            max_q,
+            logged_return,
+            transitions.realised,
+            unsupported,
+            transitions.row,
         )
-        if self.config.target == "sarsa":
-            sarsa = q_of_pairs(target, self.target.item_side(candidates[:, 0]))
-            value = torch.where(ends, target.behavior_return, sarsa)
+        return weighted_mean(each, weight), returns, figures
+
+    def _next_value(
+        self, transitions: EncodedTransitions
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return (value of the next state, (state,) or (state, quantile); max supported Q; argmax unsupported?)."""
+        config = self.config
+        candidates = self.next_actions.of(transitions)
+        q_choice = candidates.q_online if config.double else None
+        if q_choice is None:
+            q_choice = candidates.q_target
+        allowed, logit, unsupported = candidates.allowed, candidates.behavior_logit, None
+        if logit is not None:
+            permitted = logit if allowed is None else logit.masked_fill(~allowed, -torch.inf)
+            support = supported(permitted, config.support_threshold)
+            unsupported = ~support.gather(1, greedy(q_choice, allowed)[1][:, None])[:, 0]
+            if config.target != "max":
+                allowed = support
+        place, max_q = next_action(config.target, q_choice, allowed, candidates.logged)
+        value = candidates.q_target.gather(1, place[:, None])[:, 0]
+        if config.quantiles > 1:
+            item = candidates.at(place)
+            offsets = self.target.quantile_offsets(
+                transitions.target_there, item, self.target.item_side(item)
+            )
+            value = value[:, None] + offsets
+        if config.target == "sarsa":
+            after = self._value_after_the_log(transitions, candidates)
+            cut = transitions.next_action < 0
+            value = (
+                torch.where(cut, after, value)
+                if value.ndim == 1
+                else value.where(~cut[:, None], after[:, None])
+            )
         return value, max_q, unsupported
+
+    def _value_after_the_log(self, transitions: EncodedTransitions, candidates: NextActions) -> torch.Tensor:
+        """Return what stands for Q of the logged next action where the log was cut, (state,)."""
+        if self.config.truncated_sarsa == "return_head":
+            return transitions.target_there.behavior_return
+        if candidates.behavior_logit is None:
+            raise RuntimeError("expected SARSA asks the behaviour head; give the network one")
+        return expected_value(candidates.q_target, candidates.behavior_logit, candidates.allowed)

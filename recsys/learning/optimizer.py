@@ -25,12 +25,18 @@ def grouped_optimizer(groups: Iterable[tuple[list[nn.Parameter], float, float]])
     )
 
 
-def step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate_factor: float) -> None:
-    """Take one clipped step with every group's learning rate times `rate_factor`."""
+def step(
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    rate_factor: float = 1.0,
+    max_gradient_norm: float | None = MAX_GRADIENT_NORM,
+) -> None:
+    """Take one step with every group's learning rate times `rate_factor`, clipped unless the largest norm is None."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+    if max_gradient_norm is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate_factor
     optimizer.step()

@@ -4,13 +4,14 @@ Beside Q stand a behaviour head, the logits ⟨g(s), e_i⟩ + β_i of what logge
 log supports), and a return head U(s), the discounted return that logged behaviour earns from s on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 
 from recsys.mdp.state import StateBatch
 from recsys.models.item_tower import ItemTower
+from recsys.models.quantiles import QuantileOffsets
 from recsys.models.session_encoder import AttentionEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
 
 
@@ -29,6 +30,8 @@ class NetworkShape:
     max_events: int
     dropout: float
     id_dropout: float
+    dueling: bool = True
+    quantiles: int = 1  # of the return; what is served is their mean
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,13 @@ class StateVectors:
     value: torch.Tensor  # V(s), (batch, time + 1)
     behavior: torch.Tensor  # g(s), (batch, time + 1, feature)
     behavior_return: torch.Tensor  # U(s), (batch, time + 1)
+
+
+@dataclass(frozen=True)
+class DistributedStates(StateVectors):
+    """States of a network that learns quantiles, which are read off the hidden vectors."""
+
+    hidden: torch.Tensor  # (batch, time + 1, hidden)
 
 
 class StateNetwork(nn.Module):
@@ -58,12 +68,20 @@ class StateNetwork(nn.Module):
         self.advantage = nn.Linear(shape.hidden, shape.item_features)
         self.behavior = nn.Linear(shape.hidden, shape.item_features)
         self.scalars = nn.Linear(shape.hidden, 2)
+        self.dueling = shape.dueling
+        self.offsets = (
+            QuantileOffsets(shape.hidden, shape.item_features, shape.quantiles)
+            if shape.quantiles > 1
+            else None
+        )
 
     def forward(self, batch: StateBatch, item_vectors: torch.Tensor) -> StateVectors:
         """Return the states around the tokens; `item_vectors` has shape (batch, time, feature)."""
         hidden = self.dropout(self.encoder(*self.tokens(batch, item_vectors)))
         scalars = self.scalars(hidden)
-        return StateVectors(self.advantage(hidden), scalars[..., 0], self.behavior(hidden), scalars[..., 1])
+        value = scalars[..., 0] if self.dueling else torch.zeros_like(scalars[..., 0])
+        heads = self.advantage(hidden), value, self.behavior(hidden), scalars[..., 1]
+        return StateVectors(*heads) if self.offsets is None else DistributedStates(*heads, hidden)
 
 
 class QNetwork(nn.Module):
@@ -89,6 +107,12 @@ class QNetwork(nn.Module):
         # e_i is shared by both heads; Q is in units of reward, logits are Q / temperature
         return ItemSide(vectors, self.tower.biases(item) * self.temperature, self.behavior_bias(item)[..., 0])
 
+    def quantile_offsets(self, states: StateVectors, item: torch.Tensor, side: "ItemSide") -> torch.Tensor:
+        """Return δ_n(s, i), (state, quantile), of one item per state."""
+        if self.states.offsets is None or not isinstance(states, DistributedStates):
+            raise RuntimeError("a network of one quantile has no offsets; build it with more quantiles")
+        return torch.as_tensor(self.states.offsets(states.hidden, side.vectors))
+
 
 @dataclass(frozen=True)
 class ItemSide:
@@ -107,3 +131,13 @@ def q_of_pairs(state: StateVectors, items: ItemSide) -> torch.Tensor:
 def q_of_candidates(advantage: torch.Tensor, value: torch.Tensor, items: ItemSide) -> torch.Tensor:
     """Return Q(s, i) of every state with every item of one shared list; (..., candidate)."""
     return value[..., None] + advantage @ items.vectors.T + items.bias
+
+
+def q_of_own(state: StateVectors, items: ItemSide) -> torch.Tensor:
+    """Return Q(s, i) of every state with its own candidates; items (state, candidate, feature)."""
+    return state.value[:, None] + (state.advantage[:, None] * items.vectors).sum(-1) + items.bias
+
+
+def states_at(states: StateVectors, row: torch.Tensor, column: torch.Tensor) -> StateVectors:
+    """Return the states at some places of a batch of sequences; first axis state."""
+    return type(states)(**{part.name: getattr(states, part.name)[row, column] for part in fields(states)})

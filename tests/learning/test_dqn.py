@@ -8,53 +8,17 @@ import torch
 
 from recsys.config import PretrainConfig
 from recsys.learning.checkpoint import load_teacher, save_shape
-from recsys.learning.dqn import DQNLearner, behavior_index, likely_actions, supported_values
+from recsys.learning.dqn import DQNLearner
 from recsys.learning.losses import NegativeSampler
+from recsys.learning.next_actions import LikelyActions, behavior_index, likely_actions
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.mdp.state import StateBatch, encode_states
-from recsys.models.q_network import ItemSide, QNetwork
+from recsys.models.q_network import QNetwork
 from recsys.models.weights import save_module
 from tests.factories import tiny_shape
 from tests.memory_log import Event, history, random_history
 
 ITEMS, GAMMA = 40, 0.5
-
-
-def table(q_online: list[float], q_target: list[float], logit: list[float], threshold: float) -> list[float]:
-    """Ask supported_values about one state whose Q-values are biases alone."""
-    zero = torch.zeros(1, 1), torch.zeros(1)
-
-    def side(values: list[float]) -> ItemSide:
-        return ItemSide(torch.zeros(1, len(values), 1), torch.tensor([values]), torch.zeros(1, len(values)))
-
-    found = supported_values(zero, zero, side(q_online), side(q_target), torch.tensor([logit]), threshold)
-    return [float(column[0]) for column in found]
-
-
-@pytest.mark.parametrize(
-    ("threshold", "value", "max_q", "unsupported"),
-    [
-        (0.0, 10.0, 9.0, 0.0),  # everything is supported: the online best, valued by the target
-        (0.1, 20.0, 5.0, 1.0),  # e^-3 of the likeliest is too rare; the best supported is the second
-        (0.9, 30.0, 1.0, 1.0),  # only the likeliest
-    ],
-)
-def test_the_best_supported_action_is_chosen_online_and_valued_by_the_target(
-    threshold: float, value: float, max_q: float, unsupported: float
-) -> None:
-    found = table([9.0, 5.0, 1.0], [10.0, 20.0, 30.0], [-3.0, -1.0, 0.0], threshold)
-    assert found == [value, max_q, unsupported]
-
-
-def test_q_of_candidates_is_their_formula_in_supported_values() -> None:
-    generator = torch.Generator().manual_seed(0)
-    advantage, value = torch.randn(2, 3, generator=generator), torch.randn(2, generator=generator)
-    side = ItemSide(
-        torch.randn(2, 4, 3, generator=generator), torch.randn(2, 4, generator=generator), torch.zeros(2, 4)
-    )
-    q = value[:, None] + torch.einsum("sf,scf->sc", advantage, side.vectors) + side.bias
-    found, _, _ = supported_values((advantage, value), (advantage, value), side, side, torch.zeros(2, 4), 0.5)
-    torch.testing.assert_close(found, q.amax(dim=1))
 
 
 def test_a_soft_update_moves_a_share_of_the_way() -> None:
@@ -102,6 +66,11 @@ def learner(target: str, reach: float = 100.0) -> DQNLearner:
     return made
 
 
+def forget_index(made: DQNLearner) -> None:
+    assert isinstance(made.next_actions, LikelyActions)
+    made.next_actions.index = None
+
+
 def sample_batch() -> StateBatch:
     generator = np.random.default_rng(0)
     return encode_states([random_history(generator, events, ITEMS) for events in (5, 2, 7, 1)], 20)
@@ -147,7 +116,7 @@ def looped_td(made: DQNLearner, batch: StateBatch) -> float:
 def test_the_td_loss_is_that_of_a_loop_over_transitions(target: str, reach: float) -> None:
     made, batch = learner(target, reach), sample_batch()
     made.network.eval()
-    assert made.losses(batch, warmup=False).td == pytest.approx(looped_td(made, batch), rel=1e-4)
+    assert float(made.losses(batch, warmup=False).td) == pytest.approx(looped_td(made, batch), rel=1e-4)
 
 
 def test_no_gradient_reaches_the_target_network_and_all_of_the_online_one() -> None:
@@ -159,7 +128,7 @@ def test_no_gradient_reaches_the_target_network_and_all_of_the_online_one() -> N
 
 def test_warming_up_learns_no_values() -> None:
     made = learner("supported_max")
-    made.index = None  # not needed yet
+    forget_index(made)  # not needed yet
     losses = made.losses(sample_batch(), warmup=True)
     assert losses.td == 0.0
     losses.total.backward()
@@ -168,7 +137,7 @@ def test_warming_up_learns_no_values() -> None:
 
 def test_values_without_an_index_are_refused() -> None:
     made = learner("supported_max")
-    made.index = None
+    forget_index(made)
     with pytest.raises(RuntimeError, match="refresh_index"):
         made.losses(sample_batch(), warmup=False)
 

@@ -1,0 +1,212 @@
+"""From a batch to encoded transitions: where the ranker and every other task come together.
+
+Windows of histories pass through a sequence encoder, vector states through an MLP. What leaves this room has one form,
+and every line of the update after it is the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, TypeVar
+
+import torch
+
+from recsys.config import PretrainConfig
+from recsys.mdp.builder import n_step_returns
+from recsys.mdp.state import StateBatch
+from recsys.mdp.transition import TransitionBatch
+from recsys.mdp.windows import first_seen
+from recsys.models.q_network import QNetwork, StateVectors, states_at
+from recsys.models.vector_network import VectorNetwork
+
+MAX_TD_STATES = (
+    1024  # states a batch learns values from: the rest of the batch costs only the supervised heads
+)
+
+Batch = TypeVar("Batch", StateBatch, TransitionBatch)
+Mask = Callable[
+    [torch.Tensor], torch.Tensor
+]  # states, (batch, feature) -> permitted actions, (batch, action)
+
+
+@dataclass(frozen=True)
+class LoggedActions:
+    """States and what was done in them: what the supervised and the conservative loss are asked about."""
+
+    states: StateVectors  # of the online network, (state, ...)
+    action: torch.Tensor  # (state,) int64
+    weight: torch.Tensor | None  # (state,) importance weights; None = 1
+
+
+@dataclass(frozen=True)
+class EncodedTransitions:
+    """Transitions (s_t, a_t, …, s_{t+m}) whose states have passed through the networks; first axis state."""
+
+    here: StateVectors  # s_t through the online network
+    there: StateVectors | None  # s_{t+m} through the online network; None where nothing is chosen by it
+    target_there: StateVectors  # s_{t+m} through the target network
+    action: torch.Tensor  # (state,) int64
+    n_step_return: torch.Tensor  # (state,)
+    bootstrap: torch.Tensor  # (state,) 0 = terminal
+    next_action: torch.Tensor  # (state,) int64, logged in s_{t+m}; -1 where the log was cut
+    weight: torch.Tensor | None  # (state,)
+    realised: (
+        torch.Tensor | None
+    )  # (state,) discounted return that the log earned from s_t on, if it is known
+    row: torch.Tensor | None = None  # (state,) window that each came from; None = one transition per row
+    allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
+
+
+class Encoding(Protocol):
+    """One batch, encoded when asked: a warm-up needs no transitions."""
+
+    def logged(self) -> LoggedActions:
+        """Return the states that the supervised losses are asked about."""
+        ...
+
+    def transitions(self) -> EncodedTransitions:
+        """Return the states that values are learnt from."""
+        ...
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on a device; itself if it is there already."""
+    if device.type == "cpu":
+        return batch
+    return replace(batch, **{column.name: getattr(batch, column.name).to(device) for column in fields(batch)})
+
+
+class WindowEncoding:
+    """Windows of histories; bookkeeping of places stays on the CPU, tensors of the network go to its device."""
+
+    def __init__(
+        self,
+        network: QNetwork,
+        target: QNetwork,
+        batch: StateBatch,
+        config: PretrainConfig,
+        generator: torch.Generator,
+        device: torch.device,
+        weight: torch.Tensor | None = None,
+    ) -> None:
+        self.network, self.target = network, target
+        self.weight = None if weight is None else weight.to(device)
+        self.batch, self.on_device = batch, moved(batch, device)
+        self.config, self.generator, self.device = config, generator, device
+        self.states = network.state_vectors(self.on_device)
+
+    def logged(self) -> LoggedActions:
+        """Return the states before a new, rewarded item."""
+        batch = self.batch
+        row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
+        row, column = row.to(self.device), column.to(self.device)
+        weight = None if self.weight is None else self.weight[row]
+        return LoggedActions(states_at(self.states, row, column), self.on_device.item[row, column], weight)
+
+    def transitions(self) -> EncodedTransitions:
+        """Return transitions from at most MAX_TD_STATES of the states."""
+        batch = self.batch
+        discount = step_discounts(batch, self.config.discount, self.config.discount_hours)
+        returns, next_state, factor = n_step_returns(
+            batch.reward, batch.lengths, discount, self.config.n_step
+        )
+        row, column = torch.nonzero(batch.present, as_tuple=True)
+        if len(row) > MAX_TD_STATES:
+            kept = torch.randperm(len(row), generator=self.generator)[:MAX_TD_STATES]
+            row, column = row[kept], column[kept]
+        arrival = next_state[row, column]
+        ends = arrival >= batch.lengths[row]
+        following = batch.item[row, torch.clamp(arrival, max=batch.item.shape[1] - 1)].masked_fill(ends, -1)
+        earned, left = returns_to_the_end(batch, discount)
+        with torch.no_grad():
+            target_states = self.target.state_vectors(self.on_device)
+        told = (
+            batch.item[row, column],
+            returns[row, column],
+            factor[row, column],
+            following,
+            earned[row, column],
+            left[row, column],
+            batch.lengths[row],
+        )
+        action, n_step_return, bootstrap, following, earned, left, last = (x.to(self.device) for x in told)
+        row, column, arrival = row.to(self.device), column.to(self.device), arrival.to(self.device)
+        after_the_log = target_states.behavior_return[row, last]
+        return EncodedTransitions(
+            states_at(self.states, row, column),
+            states_at(self.states, row, arrival),
+            states_at(target_states, row, arrival),
+            action,
+            n_step_return,
+            bootstrap,
+            following,
+            weight=None if self.weight is None else self.weight[row],
+            realised=earned + left * after_the_log,
+            row=row,
+        )
+
+
+def step_discounts(batch: StateBatch, discount: float, unit_hours: float | None) -> float | torch.Tensor:
+    """Return γ, or γ_t = γ^(hours to the next event / unit), (batch, time); a window's last event counts one unit."""
+    if unit_hours is None:
+        return discount
+    hours = torch.ones_like(batch.log_gap) * unit_hours
+    hours[:, :-1] = torch.expm1(batch.log_gap[:, 1:])
+    last = (batch.lengths - 1).clamp(min=0)[:, None]
+    hours.scatter_(1, last, unit_hours)
+    return torch.pow(torch.tensor(discount), hours / unit_hours)
+
+
+def returns_to_the_end(
+    batch: StateBatch, discount: float | torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (discounted rewards to the end of the window, discount of what follows it) of each step, (batch, time)."""
+    gamma = torch.as_tensor(discount).expand_as(batch.reward).masked_fill(~batch.present, 1.0)
+    reward = batch.reward * batch.present
+    earned, left = torch.zeros_like(reward), torch.ones_like(reward)
+    so_far, factor = torch.zeros(len(reward)), torch.ones(len(reward))
+    for step in reversed(range(reward.shape[1])):  # over the places of a window, never over events
+        so_far = reward[:, step] + gamma[:, step] * so_far
+        factor = gamma[:, step] * factor
+        earned[:, step], left[:, step] = so_far, factor
+    return earned, left
+
+
+class VectorEncoding:
+    """Transitions between feature vectors."""
+
+    def __init__(
+        self,
+        network: VectorNetwork,
+        target: VectorNetwork,
+        batch: TransitionBatch,
+        config: PretrainConfig,
+        device: torch.device,
+        mask: Mask | None = None,
+    ) -> None:
+        self.network, self.target, self.mask = network, target, mask
+        self.batch, self.config = moved(batch, device), config
+        self.states: StateVectors = network(self.batch.state)
+
+    def logged(self) -> LoggedActions:
+        """Return every state of the batch."""
+        return LoggedActions(self.states, self.batch.action, self.batch.weight)
+
+    def transitions(self) -> EncodedTransitions:
+        """Return every transition of the batch."""
+        batch = self.batch
+        with torch.no_grad():
+            chooses = self.config.double and self.config.target != "sarsa"
+            there = self.network(batch.next_state) if chooses else None
+            target_there = self.target(batch.next_state)
+        return EncodedTransitions(
+            self.states,
+            there,
+            target_there,
+            batch.action,
+            batch.n_step_return,
+            batch.bootstrap,
+            batch.next_action,
+            batch.weight,
+            realised=None,
+            allowed=None if self.mask is None else self.mask(batch.next_state),
+        )

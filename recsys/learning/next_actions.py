@@ -1,0 +1,107 @@
+"""Which actions a next state offers: what the index finds likely (the ranker), or all of a small fixed set."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from recsys.candidates.index import CandidateIndex, build_index
+from recsys.config import IndexConfig
+from recsys.learning.encoding import EncodedTransitions
+from recsys.models.q_network import QNetwork, q_of_own
+from recsys.models.vector_network import VectorNetwork
+
+
+@dataclass(frozen=True)
+class NextActions:
+    """Candidates of next states under both networks; all but `logged` have shape (state, candidate)."""
+
+    item: torch.Tensor | None  # index of each candidate; None = the candidate's place is its index
+    q_online: torch.Tensor | None  # None where the online network does not choose
+    q_target: torch.Tensor
+    behavior_logit: torch.Tensor | None  # None without a behaviour head
+    allowed: torch.Tensor | None  # None = all
+    logged: torch.Tensor  # (state,) place of what was logged there, any place where the log was cut
+
+    def at(self, place: torch.Tensor) -> torch.Tensor:
+        """Return the index of the candidate at one place of each state, (state,)."""
+        return place if self.item is None else self.item.gather(1, place[:, None])[:, 0]
+
+
+class NextActionSource(Protocol):
+    """Finds the candidates of next states."""
+
+    def refresh(self) -> None:
+        """Take up what the target network has become."""
+        ...
+
+    def of(self, transitions: EncodedTransitions) -> NextActions:
+        """Return the candidates of the next states."""
+        ...
+
+
+class AllActions:
+    """Every action of a small fixed set."""
+
+    def __init__(self, network: VectorNetwork, target: VectorNetwork) -> None:
+        self.network, self.target = network, target
+
+    def refresh(self) -> None:
+        """Nothing is kept between updates."""
+
+    def of(self, transitions: EncodedTransitions) -> NextActions:
+        """Return all actions of every next state."""
+        there, target_there = transitions.there, transitions.target_there
+        return NextActions(
+            item=None,
+            q_online=None if there is None else self.network.q_all(there),
+            q_target=self.target.q_all(target_there),
+            behavior_logit=self.target.behavior_all(target_there),
+            allowed=transitions.allowed,
+            logged=transitions.next_action.clamp(min=0),
+        )
+
+
+class LikelyActions:
+    """The logged next item and the top-C of the target network's behaviour head, found by an index over its items."""
+
+    def __init__(self, network: QNetwork, target: QNetwork, count: int) -> None:
+        self.network, self.target, self.count = network, target, count
+        self.index: CandidateIndex | None = None
+
+    def refresh(self) -> None:
+        """Rebuild the index from the target network."""
+        self.index = behavior_index(self.target)
+
+    def of(self, transitions: EncodedTransitions) -> NextActions:
+        """Return the candidates of each state, the logged one first."""
+        if self.index is None:
+            raise RuntimeError("refresh_index must run before the first update with targets")
+        target_there, logged = transitions.target_there, transitions.next_action
+        likely = likely_actions(self.index, target_there.behavior, self.count)
+        # where the log goes on, what was really done next is a candidate too
+        item = torch.cat([torch.where(logged < 0, likely[:, 0], logged)[:, None], likely], dim=1)
+        target_side = self.target.item_side(item)
+        behavior_logit = (target_there.behavior[:, None] * target_side.vectors).sum(-1)
+        online = transitions.there
+        return NextActions(
+            item=item,
+            q_online=None if online is None else q_of_own(online, self.network.item_side(item)),
+            q_target=q_of_own(target_there, target_side),
+            behavior_logit=behavior_logit + target_side.behavior_bias,
+            allowed=transitions.allowed,
+            logged=torch.zeros_like(logged),
+        )
+
+
+def behavior_index(target: QNetwork) -> CandidateIndex:
+    """Return an index that finds the actions most likely under the behaviour head of the target network."""
+    vectors, _ = target.tower.table()
+    bias = target.behavior_bias.weight
+    return build_index(torch.cat([vectors, bias], dim=1).cpu().numpy(), IndexConfig(kind="flat"))
+
+
+def likely_actions(index: CandidateIndex, behavior: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the `count` most likely actions of states, (state, candidate), from queries g(s)."""
+    query = torch.cat([behavior, behavior.new_ones(len(behavior), 1)], dim=1)
+    return torch.from_numpy(index.search(query.cpu().numpy(), count)[0]).long().to(behavior.device)
