@@ -23,7 +23,7 @@ from recsys.evaluation.served import scored_lists, served_lists
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.models.q_network import QNetwork
-from recsys.policies.tuning import tune_item_knn, tune_popularity
+from recsys.policies.spaces import tune_item_knn, tune_popularity
 from recsys.randomness import numpy_generator
 from recsys.recommender import load_recommender
 from recsys.types import FloatArray, IntArray

@@ -4,15 +4,18 @@ A policy knows a user only through the history it is handed, so cold and warm us
 the curve over the number of support events is the curve over longer and longer histories.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.state import History
 from recsys.types import FloatArray, LongArray
+
+Arrays = Mapping[str, npt.NDArray[Any]]  # what a fitted policy keeps, by name
 
 
 class ScoringPolicy(Protocol):
@@ -25,6 +28,41 @@ class ScoringPolicy(Protocol):
     def scores(self, histories: Sequence[History]) -> FloatArray:
         """Return a score of each item for each user, (user, item), the same for the same histories."""
         ...
+
+
+class KeptPolicy(ScoringPolicy, Protocol):
+    """A policy that can be put away and served: frozen options and arrays are all there is to it."""
+
+    @property
+    def options(self) -> Any:
+        """What distinguishes it from others of its kind, a frozen dataclass."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Return what was learnt."""
+        ...
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take back what was learnt; the options are those it was learnt with."""
+        ...
+
+
+def pack(name: str, matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
+    """Return a sparse matrix as arrays whose names begin with `name`."""
+    shape = np.array(matrix.shape, np.int64)
+    indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
+    return {
+        f"{name}.data": matrix.data,
+        f"{name}.indices": indices,
+        f"{name}.indptr": indptr,
+        f"{name}.shape": shape,
+    }
+
+
+def unpack(name: str, arrays: Arrays) -> sparse.csr_matrix:
+    """Return the sparse matrix that `pack` took apart."""
+    parts = (arrays[f"{name}.data"], arrays[f"{name}.indices"], arrays[f"{name}.indptr"])
+    return sparse.csr_matrix(parts, shape=tuple(arrays[f"{name}.shape"].tolist()))
 
 
 def support_matrix(histories: Sequence[History], items: int) -> sparse.csr_matrix:

@@ -1,55 +1,58 @@
-"""A small seeded search over a baseline's options on cold validation users, one budget for every baseline.
+"""One tuning budget for every policy: Optuna's TPE sampler over the settings, judged on validation users alone.
 
-Quality is NDCG on the validation cases, mean over users and numbers of support events. Half the budget goes
-to the default options and random ones, the rest to changing one setting of the best at a time, while that
-helps. Without validation cases the default options are what is returned.
+The first trial is the default options, so tuning never does worse than them on validation. A space says what is
+searched; every policy gets the same number of trials. Without validation users the default options are what is
+returned. A policy that learns in epochs reports each of them, and a trial below the median of the earlier trials at
+the same epoch is given up (it counts as a trial).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import optuna
 
-from recsys.evaluation.cold_start import ColdCases
-from recsys.evaluation.ranking import hits, ndcg
-from recsys.evaluation.served import scored_lists
-from recsys.learning.factors import interaction_matrix
-from recsys.logs.prepared import PreparedLog, identified, training_histories
-from recsys.policies.baselines import ItemKnn, ItemKnnOptions, Overlap, Popularity, PopularityOptions, overlap
 from recsys.policies.policy import ScoringPolicy
-from recsys.randomness import numpy_generator
-from recsys.types import FloatArray
+from recsys.randomness import derive_seed
 
-TRIALS = 32  # settings tried of each baseline, at most
+TRIALS = 24  # settings tried of each policy
 
-Axes = Mapping[str, tuple[Any, ...]]  # setting -> values to try
-POPULARITY_AXES: Axes = {
-    "count": ("histories", "events"),
-    "half_life_days": (None, 7.0, 14.0, 30.0, 60.0, 120.0),
-    "identified_only": (True, False),
-}
-ITEM_KNN_AXES: Axes = {
-    "exponent": (0.4, 0.5, 0.6, 0.7, 0.8),
-    "history_exponent": (0.0, 0.25, 0.5),
-    "shrinkage": (0.0, 5.0, 20.0, 50.0),
-    "neighbours": (0, 50, 200),
-    "identified_only": (True, False),
-}
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two bounds, ends included; drawn evenly in their logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Axes = Mapping[str, tuple[Any, ...] | Range]  # setting -> values to try
 
 
 class Tunable(ScoringPolicy, Protocol):
     """A policy whose settings are a frozen dataclass."""
 
     @property
-    def options(self) -> PopularityOptions | ItemKnnOptions:
+    def options(self) -> Any:
         """What distinguishes it from others of its kind."""
         ...
 
 
 Policy = TypeVar("Policy", bound=Tunable)
-Options = TypeVar("Options", PopularityOptions, ItemKnnOptions)
+Options = TypeVar("Options")
+Report = Callable[[float, int], None]  # (quality, epoch): raises if the trial is not worth going on with
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting and what became of it."""
+
+    settings: dict[str, object]
+    quality: float | None  # None: given up
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Tuned(Generic[Policy]):
     """The best of the policies tried, fitted."""
 
     policy: Policy
-    quality: float  # mean NDCG on the validation cases; NaN without any
-    trials: int
+    quality: float  # on the validation cases; NaN without any
+    record: tuple[Trial, ...]
+
+    @property
+    def trials(self) -> int:
+        """How many settings were tried."""
+        return len(self.record)
 
     def report(self) -> dict[str, object]:
         """Return what a report keeps: the settings, their quality on validation and how many were tried."""
@@ -69,89 +77,61 @@ class Tuned(Generic[Policy]):
         }
 
 
-def tune_popularity(
-    log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int, trials: int = TRIALS
-) -> Tuned[Popularity]:
-    """Return the popularity that ranks best for the validation cases."""
-    training = training_histories(log)
-
-    def fitted(options: PopularityOptions) -> Popularity:
-        return Popularity(options).fit(log, training)
-
-    def quality(policy: Popularity) -> float:
-        return mean_ndcg(policy, cases, shots[:1], cutoff)  # the list is the same after any number of events
-
-    budget = trials if len(cases) else 1
-    generator = numpy_generator(seed, "tune-popularity")
-    return search(PopularityOptions(), POPULARITY_AXES, fitted, quality, budget, generator)
-
-
-def tune_item_knn(
-    log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int, trials: int = TRIALS
-) -> Tuned[ItemKnn]:
-    """Return the item-kNN that ranks best for the validation cases, tuned popularity where it is silent."""
-    training = training_histories(log)
-    fallback = tune_popularity(log, cases, shots, cutoff, seed, trials).policy
-    overlaps: dict[tuple[bool, float], Overlap] = {}
-
-    def fitted(options: ItemKnnOptions) -> ItemKnn:
-        key = (options.identified_only, options.history_exponent)
-        if key not in overlaps:
-            chosen = identified(log, training) if options.identified_only else training
-            overlaps[key] = overlap(interaction_matrix(log, chosen), options.history_exponent)
-        return ItemKnn(options).fit_overlap(overlaps[key], fallback.popularity_)
-
-    def quality(policy: ItemKnn) -> float:
-        return mean_ndcg(policy, cases, shots, cutoff)
-
-    budget = trials if len(cases) else 1
-    start = ItemKnnOptions(popularity=fallback.options)
-    return search(start, ITEM_KNN_AXES, fitted, quality, budget, numpy_generator(seed, "tune-item-knn"))
-
-
-def mean_ndcg(policy: ScoringPolicy, cases: ColdCases, shots: Sequence[int], cutoff: int) -> float:
-    """Return NDCG, mean over users and numbers of support events; NaN without cases."""
-    if not len(cases):
-        return float("nan")
-    per_user: list[FloatArray] = []
-    for shot in shots:
-        ranked = scored_lists(policy.scores, cases, shot, cutoff)
-        per_user.append(ndcg(hits(ranked, cases.query), cases.query.sizes))
-    return float(np.mean(per_user))
-
-
 def search(
     start: Options,
     axes: Axes,
-    fitted: Callable[[Options], Policy],
+    fitted: Callable[[Options, Report], Policy],
     quality: Callable[[Policy], float],
     trials: int,
-    generator: np.random.Generator,
+    seed: int,
 ) -> Tuned[Policy]:
-    """Draw half the trials at random, then improve the best one setting at a time, axes in a drawn order."""
-    best = fitted(start)
-    best_options, reached, tried = start, quality(best), {start}
+    """Return the best policy of `trials` settings, the first of which is `start`; the same for the same seed."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=derive_seed(seed, "tpe") % 2**32),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=2),
+    )
+    study.enqueue_trial({name: getattr(start, name) for name in axes})
+    known: dict[Any, float] = {}
+    best: tuple[float, Policy] | None = None
+    record = []
+    for _ in range(max(1, trials)):
+        trial = study.ask()
+        options = replace(start, **{name: _suggest(trial, name, axis) for name, axis in axes.items()})  # type: ignore[type-var]
+        began = time.monotonic()
+        found: float | None
+        try:
+            if options not in known:  # the same setting again costs a trial and no time
+                policy = fitted(options, _reporter(trial))
+                known[options] = quality(policy)
+                if best is None or known[options] > best[0]:
+                    best = (known[options], policy)
+            found = known[options]
+            if np.isnan(found):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, found)
+        except optuna.TrialPruned:
+            found = None
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        record.append(Trial(dict(trial.params), found, round(time.monotonic() - began, 2)))
+    assert best is not None  # noqa: S101  the pruner never gives up the first trial
+    return Tuned(best[1], best[0], tuple(record))
 
-    def better(options: Options) -> bool:
-        nonlocal best_options, best, reached
-        if options in tried or len(tried) >= trials:
-            return False
-        tried.add(options)
-        policy = fitted(options)
-        found = quality(policy)
-        if found <= reached:
-            return False
-        best_options, best, reached = options, policy, found
-        return True
 
-    grid = [replace(start, **dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
-    for place in generator.permutation(len(grid))[: max(0, trials // 2 - 1)]:
-        better(grid[place])
-    names = list(axes)
-    improved = True
-    while improved:
-        improved = False
-        for name in (names[place] for place in generator.permutation(len(names))):
-            for value in axes[name]:
-                improved |= better(replace(best_options, **{name: value}))
-    return Tuned(best, reached, len(tried))
+def _suggest(trial: optuna.Trial, name: str, axis: tuple[Any, ...] | Range) -> object:
+    if isinstance(axis, Range):
+        return trial.suggest_float(name, axis.low, axis.high, log=axis.log)
+    return trial.suggest_categorical(name, axis)
+
+
+def _reporter(trial: optuna.Trial) -> Report:
+    def report(quality: float, epoch: int) -> None:
+        if np.isnan(quality):
+            return
+        trial.report(quality, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    return report

@@ -7,8 +7,11 @@ import pytest
 
 from recsys.evaluation.cold_start import cold_cases
 from recsys.logs.prepared import PreparedLog, Role
-from recsys.policies.baselines import ItemKnnOptions, Popularity, PopularityOptions
-from recsys.policies.tuning import mean_ndcg, search, tune_item_knn, tune_popularity
+from recsys.policies.item_knn import ItemKnnOptions
+from recsys.policies.popularity import Popularity, PopularityOptions
+from recsys.policies.sequence import SequenceOptions
+from recsys.policies.spaces import cold_bench, mean_ndcg, tune_item_knn, tune_popularity
+from recsys.policies.tuning import Range, Report, search
 from tests.memory_log import Event, Told, memory_log, taken
 
 DAY = 86_400
@@ -41,7 +44,7 @@ def cases_of(log: PreparedLog):
 def test_popularity_learns_that_fashion_changes() -> None:
     log = changing_fashion()
     tuned = tune_popularity(log, cases_of(log), SHOTS, 2, seed=1)
-    assert tuned.policy.options.half_life_days is not None
+    assert (tuned.policy.options.half_life_days, tuned.policy.options.window_days) != (None, None)
     assert tuned.quality == pytest.approx(1.0)
     plain = Popularity().fit(log, log.with_role(Role.TRAIN))
     assert mean_ndcg(plain, cases_of(log), SHOTS, 2) < 0.5
@@ -78,22 +81,66 @@ class Asked:
     options: ItemKnnOptions
 
 
-def test_the_search_climbs_to_the_best_within_its_budget() -> None:
-    axes = {"exponent": (0.1, 0.2, 0.3, 0.4, 0.5), "shrinkage": (0.0, 1.0, 2.0, 3.0, 10.0)}
-    asked: list[ItemKnnOptions] = []
+def asked(options: ItemKnnOptions, report: Report) -> Asked:
+    return Asked(options)
 
-    def quality(policy: Asked) -> float:
-        asked.append(policy.options)
-        return -abs(policy.options.exponent - 0.3) - abs(policy.options.shrinkage - 2.0)
 
-    found = search(ItemKnnOptions(), axes, Asked, quality, 25, np.random.default_rng(0))
-    assert (found.policy.options.exponent, found.policy.options.shrinkage) == (0.3, 2.0)
-    assert found.quality == 0.0
-    assert found.trials == len(asked) == len(set(asked)) <= 25
-    asked.clear()
-    assert (
-        search(ItemKnnOptions(), axes, Asked, quality, 6, np.random.default_rng(0)).trials == len(asked) == 6
-    )
-    asked.clear()
-    search(ItemKnnOptions(), axes, Asked, quality, 1, np.random.default_rng(0))
-    assert asked == [ItemKnnOptions()]
+def distance(policy: Asked) -> float:
+    return -abs(policy.options.exponent - 0.3) - abs(policy.options.shrinkage - 2.0)
+
+
+AXES = {"exponent": Range(0.1, 0.9), "shrinkage": (0.0, 1.0, 2.0, 3.0, 10.0)}
+
+
+def test_the_search_comes_near_the_best_within_its_budget() -> None:
+    found = search(ItemKnnOptions(), AXES, asked, distance, 40, seed=0)
+    assert found.trials == 40
+    assert found.quality > -0.1
+    assert found.quality == distance(found.policy) == max(trial.quality for trial in found.record)
+    again = search(ItemKnnOptions(), AXES, asked, distance, 40, seed=0)
+    assert [trial.settings for trial in again.record] == [trial.settings for trial in found.record]
+    other = search(ItemKnnOptions(), AXES, asked, distance, 40, seed=1)
+    assert [trial.settings for trial in other.record] != [trial.settings for trial in found.record]
+
+
+def test_the_first_trial_is_the_default() -> None:
+    only = search(ItemKnnOptions(), AXES, asked, distance, 1, seed=0)
+    assert only.policy.options == ItemKnnOptions()
+    assert only.trials == 1
+
+
+def test_a_setting_that_falls_behind_is_given_up() -> None:
+    """Trials that report less than the median of earlier ones stop early; the budget counts them."""
+    epochs: list[int] = []
+
+    def learning(options: ItemKnnOptions, report: Report) -> Asked:
+        epochs.append(0)
+        for epoch in range(10):
+            epochs[-1] += 1
+            report((1 + 1 / (epoch + 1)) * distance(Asked(options)), epoch)
+        return Asked(options)
+
+    found = search(ItemKnnOptions(), AXES, learning, distance, 20, seed=0)
+    assert found.trials == 20
+    given_up = [trial for trial in found.record if trial.quality is None]
+    assert len(given_up) >= 5
+    assert sum(ran < 10 for ran in epochs) == len(given_up)
+    assert epochs[0] == 10
+
+
+def test_each_baseline_finds_the_aisles() -> None:
+    log = aisles()
+    bench = cold_bench(log, cases_of(log), (1, 2), 2, seed=3)
+    fallback = bench.popularity(3).policy
+    judged = bench.quality
+    small = SequenceOptions(features=16, hidden=64, epochs=8, negatives=20, batch_size=16, learning_rate=5e-3)
+    for tuned in (
+        bench.item_knn(fallback, 2),
+        bench.vsknn(fallback, 2),
+        bench.ease(fallback, 2),
+        bench.als(fallback, 2),
+        bench.sequence(small, judged, 2),
+    ):
+        assert tuned.trials == 2
+        assert tuned.quality == pytest.approx(judged(tuned.policy)), type(tuned.policy)
+        assert tuned.quality > 0.9, type(tuned.policy)

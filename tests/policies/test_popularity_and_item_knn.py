@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from recsys.logs.prepared import PreparedLog, Role, identified, training_histories
-from recsys.mdp.state import History, empty_history
-from recsys.policies.baselines import ItemKnn, ItemKnnOptions, Popularity, PopularityOptions
-from recsys.policies.policy import ScoringPolicy, support_matrix
-from tests.memory_log import Event, Told, history, memory_log, random_history, random_told, taken
+from recsys.mdp.state import empty_history
+from recsys.policies.item_knn import ItemKnn, ItemKnnOptions
+from recsys.policies.policy import support_matrix
+from recsys.policies.popularity import Popularity, PopularityOptions
+from tests.memory_log import Event, Told, history, memory_log, random_told, taken
 
 DAY = 86_400
 ITEMS = 6
@@ -138,34 +139,3 @@ def test_popularity_orders_what_no_neighbour_speaks_for_below_what_one_does() ->
     assert np.argsort(-stranger, kind="stable")[:2].tolist() == [3, 2]
     assert np.argsort(-known, kind="stable")[:3].tolist() == [1, 3, 2]
     assert stranger[5] == stranger.min()
-
-
-def policies() -> list[ScoringPolicy]:
-    return [Popularity(), ItemKnn(), ItemKnn(ItemKnnOptions(neighbours=2, history_exponent=0.25))]
-
-
-@pytest.mark.parametrize("policy", policies(), ids=lambda policy: type(policy).__name__)
-def test_every_policy_scores_users_one_by_one_as_it_does_together(policy: ScoringPolicy) -> None:
-    generator = np.random.default_rng(1)
-    log = memory_log([random_told(generator, 12, ITEMS) for _ in range(20)], items=ITEMS)
-    people: list[History] = [random_history(generator, events, ITEMS) for events in (0, 1, 5)]
-    fitted = policy.fit(log, training_histories(log))
-    assert fitted is policy
-    together = fitted.scores(people)
-    assert together.shape == (3, ITEMS)
-    assert together.dtype == np.float32
-    assert np.isfinite(together).all()
-    for row, person in enumerate(people):
-        np.testing.assert_allclose(fitted.scores([person])[0], together[row], rtol=1e-6)
-    np.testing.assert_array_equal(fitted.scores(people), together)
-
-
-@pytest.mark.parametrize("policy", policies(), ids=lambda policy: type(policy).__name__)
-def test_no_policy_learns_from_cold_users_or_after_the_cut(policy: ScoringPolicy) -> None:
-    train = [taken(0, 1, 2, train_end=2), taken(1, 0)]
-    other = [taken(4, 5, role=Role.COLD_TEST), taken(4, 3, role=Role.COLD_VALIDATION)]
-    people = [history(Event(0)), NOBODY]
-    log = memory_log([*train, *other], items=ITEMS)
-    without = memory_log([taken(0, 1), taken(1, 0)], items=ITEMS)
-    expected = policy.fit(without, training_histories(without)).scores(people)
-    np.testing.assert_array_equal(policy.fit(log, training_histories(log)).scores(people), expected)

@@ -1,6 +1,6 @@
-"""The baselines that every learned policy has to beat: popularity and item-kNN.
+"""Item-kNN: items that occur in the same histories as what the user took, as one sparse product.
 
-Both are sparse products: no loop over users or items. Item-kNN scores i by Σ_{j ∈ support} s(j, i) with
+An item i scores Σ_{j ∈ support} s(j, i) with
 
     s(j, i) = o_ji / (o_jj o_ii)^a · o_ji / (o_ji + λ),     o_ji = Σ_h w_h x_hj x_hi,     w_h ∝ n_h^{-2p}
 
@@ -11,66 +11,19 @@ histories support (Koren 2010, eq. 2), p > 0 trusts long histories less.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from scipy import sparse
 
-from recsys.learning.factors import interaction_matrix, training_events
+from recsys.learning.factors import interaction_matrix
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
-from recsys.policies.policy import support_matrix
+from recsys.policies.policy import Arrays, pack, support_matrix, unpack
+from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions, behind
 from recsys.types import FloatArray, LongArray
 
-SECONDS_PER_DAY = 86_400.0
 DENSE_ENTRIES = 2**24  # similarities held densely at once while neighbours are chosen
-
-
-@dataclass(frozen=True)
-class PopularityOptions:
-    """What counts as popular."""
-
-    count: Literal["histories", "events"] = "histories"
-    half_life_days: float | None = None  # an event this old counts half; None: age does not matter
-    window_days: float | None = None  # older events do not count; None: all do
-    identified_only: bool = True  # leave anonymous sessions out
-
-
-class Popularity:
-    """The same list for everybody: how many histories, or events, have the item."""
-
-    popularity_: FloatArray  # (item,)
-
-    def __init__(self, options: PopularityOptions | None = None) -> None:
-        self.options = options or PopularityOptions()
-
-    def fit(self, log: PreparedLog, histories: LongArray) -> Self:
-        """Count the positively rewarded training events; age is measured from the last of them."""
-        options = self.options
-        chosen = identified(log, histories) if options.identified_only else histories
-        row, event = training_events(log, chosen)
-        rewarded = np.asarray(log.reward[event]) > 0
-        row, event = row[rewarded], event[rewarded]
-        timestamp = np.asarray(log.timestamp[event])
-        age = (timestamp.max(initial=0) - timestamp) / SECONDS_PER_DAY
-        weight = (
-            np.ones(len(event)) if options.half_life_days is None else 0.5 ** (age / options.half_life_days)
-        )
-        if options.window_days is not None:
-            weight[age > options.window_days] = 0.0
-        items, item = len(log.content), np.asarray(log.item[event])
-        if options.count == "histories":
-            # a history counts once, with the weight of its newest event of the item
-            key = row * items + item
-            order = np.lexsort((weight, key))
-            newest = np.append(np.diff(key[order]) != 0, True)[: len(order)]
-            item, weight = item[order][newest], weight[order][newest]
-        self.popularity_ = np.bincount(item, weight, minlength=items).astype(np.float32)
-        return self
-
-    def scores(self, histories: Sequence[History]) -> FloatArray:
-        """Return the popularity of each item for each user, (user, item)."""
-        return np.tile(self.popularity_, (len(histories), 1))
 
 
 @dataclass(frozen=True)
@@ -82,7 +35,7 @@ class ItemKnnOptions:
     shrinkage: float = 10.0  # λ
     neighbours: int = 0  # k; 0: all
     identified_only: bool = True  # leave anonymous sessions out
-    popularity: PopularityOptions = PopularityOptions()  # ranks what no neighbour speaks for
+    popularity: PopularityOptions = PLAIN  # ranks what no neighbour speaks for
 
 
 class ItemKnn:
@@ -121,8 +74,16 @@ class ItemKnn:
         """Return summed similarities, (user, item); items without any are negative, by popularity."""
         support = support_matrix(histories, len(self.popularity_))
         summed = (support @ self.similarity_).toarray()
-        unspoken = self.popularity_ / max(float(self.popularity_.max(initial=0.0)), 1e-12) - 2.0
-        return np.where(summed > 0, summed, unspoken).astype(np.float32)
+        return behind(summed, summed > 0, self.popularity_)
+
+    def arrays(self) -> Arrays:
+        """Return what is kept: similarities and the popularity behind them."""
+        return {"popularity": self.popularity_, **pack("similarity", self.similarity_)}
+
+    def restore(self, arrays: Arrays) -> Self:
+        """Take both back."""
+        self.popularity_, self.similarity_ = arrays["popularity"], unpack("similarity", arrays)
+        return self
 
 
 @dataclass(frozen=True)
