@@ -106,7 +106,8 @@ def past_units(
     row, event = row[kept], event[kept]
     if unit == "session":
         session = np.asarray(log.session[event]).astype(np.int64)
-        _, row = np.unique(row * (int(session.max(initial=0)) + 1) + session, return_inverse=True)
+        row = row * (int(session.max(initial=0)) + 1) + session
+    _, row = np.unique(row, return_inverse=True)  # a unit without a rewarded event is none
     count = int(row.max(initial=-1)) + 1
     newest = np.full(count, np.iinfo(np.int64).min)
     np.maximum.at(newest, row, np.asarray(log.timestamp[event]))
