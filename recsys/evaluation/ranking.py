@@ -79,3 +79,51 @@ def recall(hit: BoolArray, relevant: LongArray) -> FloatArray:
     reachable = np.minimum(relevant, hit.shape[1])
     share: FloatArray = (hit.sum(axis=1) / np.maximum(reachable, 1)).astype(np.float32)
     return share
+
+
+def reciprocal_rank(hit: BoolArray) -> FloatArray:
+    """Return 1 / (1 + position of the first relevant item), 0 if the list holds none; (user,)."""
+    first = np.argmax(hit, axis=1) if hit.shape[1] else np.zeros(len(hit), np.int64)
+    return np.where(hit.any(axis=1), 1.0 / (first + 1.0), 0.0).astype(np.float32)
+
+
+def weighted_ndcg(ranked: IntArray, query: QuerySets, gain: FloatArray) -> FloatArray:
+    """Return DCG / ideal DCG with the gains of relevant items, (relevant item,) as `query.item`; (user,).
+
+    DCG = Σ gain / log2(position + 2), the ideal list has the largest gains first (Järvelin & Kekäläinen 2002). A user
+    without a gain above zero gets 0.
+    """
+    users = np.repeat(np.arange(len(query), dtype=np.int64), query.sizes)
+    width = int(max(ranked.max(initial=0), query.item.max(initial=0))) + 1
+    key = users * width + query.item
+    order = np.argsort(key)
+    shown = np.arange(len(ranked), dtype=np.int64)[:, None] * width + ranked
+    place = np.minimum(np.searchsorted(key[order], shown), max(len(key) - 1, 0))
+    earned = np.zeros(ranked.shape)
+    if len(key):
+        found = (key[order][place] == shown) & (ranked >= 0)
+        earned[found] = np.asarray(gain, np.float64)[order][place[found]]
+    discount = 1.0 / np.log2(np.arange(ranked.shape[1]) + 2.0)
+    best = np.lexsort((-gain, users))
+    position = np.arange(len(best)) - np.repeat(query.offsets[:-1], query.sizes)
+    reached = position < ranked.shape[1]
+    ideal = np.bincount(
+        users[best][reached], gain[best][reached] * discount[position[reached]], minlength=len(query)
+    )
+    share: FloatArray = ((earned * discount).sum(axis=1) / np.maximum(ideal, 1e-12)).astype(np.float32)
+    return share
+
+
+def reward_gains(
+    query: QuerySets, offsets: LongArray, item: IntArray, reward: FloatArray, width: int
+) -> FloatArray:
+    """Return what each relevant item earned: its summed reward in its user's query events, at least 0.
+
+    The query events of users lie end to end, `offsets` (user + 1,), items are below `width`; (relevant item,).
+    """
+    users = np.repeat(np.arange(len(query), dtype=np.int64), query.sizes)
+    event_user = np.repeat(np.arange(len(query), dtype=np.int64), np.diff(offsets))
+    key, inverse = np.unique(event_user * width + item, return_inverse=True)
+    earned = np.bincount(inverse, reward, minlength=len(key))
+    place = np.searchsorted(key, users * width + query.item)
+    return np.maximum(earned[place], 0.0).astype(np.float32)

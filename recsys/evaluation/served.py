@@ -1,6 +1,6 @@
 """Lists of the served object and of baselines for the same cases: what the tables compare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,11 +40,22 @@ def scored_lists(
     batch_size: int = 256,
 ) -> IntArray:
     """Return the best items of a policy that scores the whole catalogue, under the same exclusions; (user, count)."""
+    support = [history.first(shots) for history in cases.first]
+    return ranked_lists(scores, support, cases.excluded, count, batch_size)
+
+
+def ranked_lists(
+    scores: Callable[[list[History]], FloatArray],
+    support: Sequence[History],
+    excluded: Sequence[IntArray],
+    count: int,
+    batch_size: int = 256,
+) -> IntArray:
+    """Return the best items after each support, excluded ones last; (user, count)."""
     lists = []
-    excluded = cases.excluded
-    for start in range(0, len(cases), batch_size):
+    for start in range(0, len(support), batch_size):
         rows = slice(start, start + batch_size)
-        batch = scores([history.first(shots) for history in cases.first[rows]])
+        batch = scores(list(support[rows]))
         banned = np.zeros(batch.shape, bool)
         for row, items in enumerate(excluded[rows]):
             banned[row, items] = True

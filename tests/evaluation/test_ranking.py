@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
+from recsys.evaluation.ranking import (
+    QuerySets,
+    hits,
+    ndcg,
+    recall,
+    reciprocal_rank,
+    reward_gains,
+    tie_order,
+    top_items,
+    weighted_ndcg,
+)
 
 
 def queries(*rows: list[int]) -> QuerySets:
@@ -110,3 +120,53 @@ def test_constant_and_random_scores_get_what_chance_gives() -> None:
     random = top_items(generator.random((users, items), np.float32), nothing, 10, ties)
     for ranked in (constant, random):
         assert ndcg(hits(ranked, asked), asked.sizes).mean() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("hit", "expected"),
+    [([True, False], 1.0), ([False, False, True, True], 1 / 3), ([False, False], 0.0), ([], 0.0)],
+)
+def test_the_reciprocal_rank_is_that_of_the_first_hit(hit: list[bool], expected: float) -> None:
+    assert reciprocal_rank(np.array([hit], bool)).tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize(
+    ("ranked", "query", "gain", "expected"),
+    [
+        ([7, 8, 9], [9, 7], [3.0, 1.0], (1 + 3 / 2) / (3 + 1 / math.log2(3))),
+        ([9, 7, 8], [9, 7], [3.0, 1.0], 1.0),
+        ([7, 8], [1, 7, 2], [5.0, 2.0, 4.0], 2 / (5 + 4 / math.log2(3))),  # the ideal list has two places
+        ([7, -1], [7, 8], [1.0, 1.0], 1 / discount(0, 1)),
+        ([7, 8], [7], [0.0], 0.0),  # nothing to be earned
+        ([7, 8], [], [], 0.0),
+    ],
+)
+def test_weighted_marks_are_those_computed_by_hand(
+    ranked: list[int], query: list[int], gain: list[float], expected: float
+) -> None:
+    marks = weighted_ndcg(np.array([ranked], np.int32), queries(query), np.array(gain, np.float32))
+    assert marks.tolist() == pytest.approx([expected])
+
+
+def test_weighted_ndcg_is_that_of_scikit_learn_and_with_equal_gains_the_plain_one() -> None:
+    generator = np.random.default_rng(1)
+    users, items, cutoff = 40, 30, 10
+    scores = generator.permuted(np.tile(np.arange(items, dtype=np.float32), (users, 1)), axis=1)
+    rows = [generator.choice(items, int(size), replace=False) for size in generator.integers(1, 20, users)]
+    asked = queries(*(row.tolist() for row in rows))
+    gain = generator.exponential(size=len(asked.item)).astype(np.float32)
+    truth = np.zeros((users, items))
+    truth[np.repeat(np.arange(users), asked.sizes), asked.item] = gain
+    ranked = top_items(scores, np.zeros((users, items), bool), cutoff, tie_order(items, 0))
+    oracle = [ndcg_score(truth[user : user + 1], scores[user : user + 1], k=cutoff) for user in range(users)]
+    np.testing.assert_allclose(weighted_ndcg(ranked, asked, gain), oracle, rtol=1e-5)
+    plain = ndcg(hits(ranked, asked), asked.sizes)
+    np.testing.assert_allclose(weighted_ndcg(ranked, asked, np.full_like(gain, 0.2)), plain, rtol=1e-5)
+
+
+def test_a_gain_is_what_the_user_earned_with_the_item() -> None:
+    asked = queries([1, 3], [], [3])
+    item = np.array([3, 1, 3, 2, 3, 3, 3], np.int32)
+    reward = np.array([1, 0.5, 1, 1, 9, 0.2, -1], np.float32)
+    offsets = np.array([0, 4, 5, 7])  # user 0: 3 1 3 2, user 1: 3, user 2: 3 3
+    assert reward_gains(asked, offsets, item, reward, 5).tolist() == pytest.approx([0.5, 2.0, 0.0])

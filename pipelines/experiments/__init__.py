@@ -1,0 +1,1 @@
+"""Experiments that docs/ records: pages that compare, each with its own command."""
