@@ -45,6 +45,7 @@ test: lint type
 
 bench: $(READY)
 	$(BIN)/python $(BENCH)/bench_prepare.py --events 10000000
+	$(BIN)/python $(BENCH)/bench_simulator.py --events 10000000
 	$(BIN)/python -m pytest -o addopts= -o "python_files=test_*.py bench_*.py" -q -s $(BENCH)
 
 lint: $(READY)

@@ -57,6 +57,7 @@ class BatchedSessions:
         self.world = world
         self.users: UserState = world.begin(users, generator)  # hidden; for oracles, not for recommenders
         self.ended: BoolArray = np.zeros(users, np.bool_)
+        self.clock: LongArray = np.full(users, EPOCH_S, np.int64)  # when the next item is shown, seconds
         self.max_events = max_events
         self._max_steps = max_steps
         self._generator = generator
@@ -71,7 +72,6 @@ class BatchedSessions:
         self._session = np.zeros(shape, np.int32)
         self._length = np.zeros(users, np.int64)  # tokens kept
         self._steps = np.zeros(users, np.int64)
-        self._clock = np.full(users, EPOCH_S, np.int64)
         self._ordinal = np.zeros(users, np.int32)  # of the session
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class BatchedSessions:
         self.users = self.users.put(rows, outcome.users)
         self._steps[rows] += 1
         self._ordinal[rows] += outcome.session_ended
-        self._clock[rows] += outcome.gap_s
+        self.clock[rows] += outcome.gap_s
         cut = (self._steps[rows] >= self._max_steps) & ~outcome.terminated
         self.ended[rows] = outcome.terminated | cut
         return Step(
@@ -126,7 +126,7 @@ class BatchedSessions:
         for array in (self._length, self._steps, self._ordinal):
             array[chosen] = 0
         self._item[chosen] = -1
-        self._clock[chosen] = EPOCH_S
+        self.clock[chosen] = EPOCH_S
         return chosen
 
     def _remember(self, rows: LongArray, item: npt.NDArray[np.integer], outcome: Outcome) -> None:
@@ -138,7 +138,7 @@ class BatchedSessions:
             "_item": item[noted],
             "_event_type": self._codes[outcome.response[noted]],
             "_reward": outcome.reward[noted],
-            "_timestamp": self._clock[rows],
+            "_timestamp": self.clock[rows],
             "_session": self._ordinal[rows],
         }
         self._length[full] -= 1
