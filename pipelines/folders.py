@@ -13,6 +13,7 @@ from recsys.errors import UserError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STAGING = ".tmp-"  # + step: being written
 _RETIRED = ".old-"  # + step: being replaced
+_UNFINISHED = ".unfinished-"  # + step: what a rerun with the same fingerprint goes on from
 
 
 class RunFolder:
@@ -26,6 +27,17 @@ class RunFolder:
     def step(self, name: str) -> Path:
         """Return the folder of a step's artifact."""
         return self.root / name
+
+    def unfinished(self, name: str, fingerprint: str) -> Path:
+        """Return where a step leaves what its rerun can go on from; what another fingerprint left is removed."""
+        folder = self.root / f"{_UNFINISHED}{name}"
+        if folder.exists() and not (folder / fingerprint).exists():
+            shutil.rmtree(folder)
+        return folder / fingerprint
+
+    def forget_unfinished(self, name: str) -> None:
+        """Remove what a step left for a rerun."""
+        shutil.rmtree(self.root / f"{_UNFINISHED}{name}", ignore_errors=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:

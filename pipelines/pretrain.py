@@ -4,6 +4,8 @@ A share of the training histories is kept back as the new tasks of metatrain: a 
 cannot show how well it adapts to that user.
 """
 
+import json
+
 import numpy as np
 import torch
 
@@ -13,10 +15,13 @@ from recsys.config import RunConfig
 from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
+from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.factors import ItemStatistics, item_statistics, training_events
+from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
@@ -27,69 +32,100 @@ from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 from recsys.types import LongArray
 
+CURVES = ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax")
+HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
+
 
 def run(context: StepContext) -> Summary:
     """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best."""
     config, settings = context.config, context.config.pretrain
+    device = training_device(config.device)
     log = open_prepared(context.inputs["prepare"])
-    old, _ = old_and_new_tasks(
+    old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
     statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
-    network = teacher_for(log, config, statistics)
+    network = teacher_for(log, config, statistics).to(device)
     target = frozen_copy(network)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
-    learner = DQNLearner(
-        network,
-        target,
-        sampler,
-        settings,
-        return_range(log, old, settings.discount),
-        torch_generator(context.seed, "pretrain"),
-    )
-    chance = numpy_generator(context.seed, "pretrain-windows")
+    reach = return_range(log, old, settings.discount)
+    chance = torch_generator(context.seed, "pretrain")
+    learner = DQNLearner(network, target, sampler, settings, reach, chance)
+    shuffling = numpy_generator(context.seed, "pretrain-windows")
     optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
+    schedule = TargetSchedule.of(settings)
     cases = validation_cases(context, log)
     best = BestEpoch(settings.patience)
-    schedule = TargetSchedule.of(settings)
-    update = 0
-    for epoch in range(settings.epochs):
-        windows = cut_windows(log, old, config.state.max_events, 2, chance)
+    state = TrainingState(
+        {"network": network, "target": target}, optimizer, best, {"pretrain": chance}, {"windows": shuffling}
+    )
+    counters = {"epoch": 0, "update": 0, "over": 0}
+    unfinished = None if context.unfinished is None else context.unfinished / "training.safetensors"
+    if unfinished is not None and unfinished.exists():
+        counters, _ = state.load(unfinished)
+        context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
+    update = counters["update"]
+    for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
+        windows = cut_windows(log, old, config.state.max_events, 2, shuffling)
         warmup = epoch < settings.warmup_epochs
-        if not warmup:
-            learner.refresh_index()
         if epoch == settings.warmup_epochs:
             soft_update(target, network, 1.0)
+        if not warmup:
             learner.refresh_index()
         context.progress.start(-(-len(windows) // settings.batch_size), "batch", f"epoch {epoch + 1}")
         network.train()
-        for rows in batches(windows, settings.batch_size, chance):
-            losses = learner.losses(read_windows(log, rows, chance), warmup=warmup)
+        for rows in batches(windows, settings.batch_size, shuffling):
+            losses = learner.losses(read_windows(log, rows, shuffling), warmup=warmup)
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
             schedule.follow(target, network, update)
             context.progress.advance(1, loss=float(losses.total.detach()))
             if update % 20 == 0:
-                for name in (
-                    "supervised",
-                    "td",
-                    "conservative",
-                    "mean_max_q",
-                    "mean_return",
-                    "unsupported_argmax",
-                ):
+                for name in CURVES:
                     context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
         quality = validation_quality(network, cases, config)
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
-        if not warmup and best.offer(quality, [network], epoch):
+        over = False
+        if not warmup:
+            over = best.offer(quality, [network], epoch)
+            health = held_out_health(learner, log, new, config)
+            for name, value in health.scalars().items():
+                context.scalars.add(f"health/{name}", value, update)
+        if unfinished is not None:
+            state.save(unfinished, {"epoch": epoch + 1, "update": update, "over": int(over)})
+        if over:
             break
     best.restore([network])
+    soft_update(target, network, 1.0)
+    learner.refresh_index()
+    health = held_out_health(learner, log, new, config)
+    (context.out / "health.json").write_text(json.dumps(health.plain(), indent=2) + "\n", encoding="utf-8")
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     statistics.save(context.out / "statistics.npz")
     return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+
+
+def held_out_health(
+    learner: DQNLearner, log: PreparedLog, histories: LongArray, config: RunConfig
+) -> QHealth:
+    """Return the health of Q on histories that pretraining does not learn from; no chance of training is drawn."""
+    chance = numpy_generator(config.seed, "pretrain-health")
+    windows = cut_windows(log, histories, config.state.max_events, 2, chance)
+    windows = windows.take(chance.permutation(len(windows))[:HEALTH_WINDOWS])
+    watcher = learner.watching(torch_generator(config.seed, "pretrain-health"))
+    network = learner.network
+    network.eval()
+    figures = []
+    with torch.no_grad():
+        for rows in batches(windows, config.pretrain.batch_size, chance):
+            found = watcher.losses(read_windows(log, rows, None)).figures
+            if found is not None:
+                figures.append(found)
+    network.train()
+    return q_health(figures)
 
 
 def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tuple[float, float]:
@@ -132,6 +168,8 @@ def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics)
 
 def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -> float:
     """Return NDCG of cold validation users, mean over the numbers of shots."""
+    if next(network.parameters()).device.type != "cpu":
+        network = frozen_copy(network).cpu()
     vectors, bias = network.tower.table()
     table = ItemTable.of(vectors, bias * network.temperature, torch.zeros(len(bias), 1))
     evaluate = config.evaluate

@@ -103,8 +103,12 @@ def _bring_up_to_date(
 
     started = time.monotonic()
     settle_chance(config, step.name)
+    if force:
+        folder.forget_unfinished(step.name)
+    unfinished = folder.unfinished(step.name, print_of_step)
     with folder.staged(step.name) as out:
-        summary = _run(config, step, folder, out, {name: folder.step(name) for name in step.inputs}, console)
+        inputs_at = {name: folder.step(name) for name in step.inputs}
+        summary = _run(config, step, folder, out, inputs_at, unfinished, console)
         files = describe_files(out)
         manifest = Manifest(
             step=step.name,
@@ -120,6 +124,7 @@ def _bring_up_to_date(
             seconds=round(time.monotonic() - started, 3),
         )
         manifest.write(out)
+    folder.forget_unfinished(step.name)
     made[step.name] = manifest
     shown_summary = ", ".join(f"{name} {_show(value)}" for name, value in summary.items())
     say(
@@ -130,7 +135,13 @@ def _bring_up_to_date(
 
 
 def _run(
-    config: RunConfig, step: Step, folder: RunFolder, out: Path, inputs: Mapping[str, Path], console: Console
+    config: RunConfig,
+    step: Step,
+    folder: RunFolder,
+    out: Path,
+    inputs: Mapping[str, Path],
+    unfinished: Path,
+    console: Console,
 ) -> Summary:
     scalars = TensorBoardScalars(folder.root / "tensorboard" / step.name)
     try:
@@ -142,6 +153,7 @@ def _run(
                 progress=progress,
                 scalars=scalars,
                 log=lambda text: say(console, f"{step.name:<10}{text}"),
+                unfinished=unfinished,
             )
             return step.run(context)
     finally:

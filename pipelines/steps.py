@@ -45,6 +45,9 @@ class StepContext:
     progress: Progress = field(default_factory=SilentProgress)
     scalars: Scalars = field(default_factory=NoScalars)
     log: Callable[[str], None] = _unheard
+    unfinished: Path | None = (
+        None  # outlives a killed step, so that its rerun goes on from there; may not exist
+    )
 
     @property
     def seed(self) -> int:

@@ -5,6 +5,7 @@ A batch is encoded (encoding.py), its next states get candidates (next_actions.p
 task with vector states ends with the encoding.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -113,6 +114,12 @@ class DQNLearner:
     def refresh_index(self) -> None:
         """Let the candidates of next states follow the target network."""
         self.next_actions.refresh()
+
+    def watching(self, generator: torch.Generator) -> "DQNLearner":
+        """Return a learner over the same networks and candidates that draws from a generator of its own."""
+        watcher = copy.copy(self)
+        watcher.generator = generator
+        return watcher
 
     def losses(
         self, batch: StateBatch | TransitionBatch, *, warmup: bool = False, weight: torch.Tensor | None = None

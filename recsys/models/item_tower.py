@@ -42,7 +42,7 @@ class ItemTower(nn.Module):
         """Return e_i for indices of any shape, with one more axis: feature."""
         keep = self.known[item]
         if self.training and self.id_dropout > 0:
-            keep = keep * (torch.rand(keep.shape) >= self.id_dropout)
+            keep = keep * (torch.rand(keep.shape, device=keep.device) >= self.id_dropout)
         return torch.as_tensor(
             self.id_embedding(item) * keep[..., None] + self.content_map(self.content[item])
         )
@@ -56,6 +56,6 @@ class ItemTower(nn.Module):
         """Return (e, b) of the whole catalogue, (item, feature) and (item,), with ids never dropped."""
         was_training = self.training
         self.eval()
-        vectors = self(torch.arange(self.id_embedding.num_embeddings))
+        vectors = self(torch.arange(self.id_embedding.num_embeddings, device=self.known.device))
         self.train(was_training)
         return vectors, self.bias.weight[:, 0].clone()

@@ -46,7 +46,7 @@ class AttentionEncoder(nn.Module):
         """Attend from each place to the start vector and the tokens before it."""
         sequence = torch.cat([start[:, None], tokens], dim=1)
         length = sequence.shape[1]
-        future = torch.triu(torch.ones(length, length, dtype=torch.bool), diagonal=1)
+        future = torch.triu(torch.ones(length, length, dtype=torch.bool, device=sequence.device), diagonal=1)
         return torch.as_tensor(self.blocks(sequence + self.position[:length], mask=future, is_causal=True))
 
 
