@@ -23,7 +23,7 @@ from recsys.evaluation.served import scored_lists, served_lists
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.models.q_network import QNetwork
-from recsys.policies.spaces import tune_item_knn, tune_popularity
+from recsys.policies.spaces import cold_bench
 from recsys.randomness import numpy_generator
 from recsys.recommender import load_recommender
 from recsys.types import FloatArray, IntArray
@@ -80,8 +80,9 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
     temperature = context.config.pretrain.temperature
     anonymous = without_attributes(cases)
     validation = validation_cases(context, log)
-    popularity = tune_popularity(log, validation, settings.shots, settings.cutoff, context.seed)
-    item_knn = tune_item_knn(log, validation, settings.shots, settings.cutoff, context.seed)
+    bench = cold_bench(log, validation, settings.shots, settings.cutoff, context.seed)
+    popularity = bench.popularity()
+    item_knn = bench.item_knn(popularity.policy)
     context.progress.start(len(cases) * len(settings.shots) * 3, "list", "cold test users")
 
     def served(k: int, **how: bool) -> IntArray:

@@ -87,13 +87,13 @@ class Bench:
         self.training = training_histories(log)
         self._overlap = cache(self._make_overlap)
 
-    def popularity(self, trials: int = TRIALS, quality: Quality | None = None) -> Tuned[Popularity]:
-        """Tune popularity; `quality` may be a cheaper measure that is as good for a list without a user."""
+    def popularity(self, trials: int = TRIALS) -> Tuned[Popularity]:
+        """Tune popularity."""
 
         def fitted(options: PopularityOptions, report: Report) -> Popularity:
             return Popularity(options).fit(self.log, self.training)
 
-        return self._search("popularity", PLAIN, POPULARITY_AXES, fitted, trials, quality)
+        return self._search("popularity", PLAIN, POPULARITY_AXES, fitted, trials)
 
     def item_knn(self, fallback: Popularity, trials: int = TRIALS) -> Tuned[ItemKnn]:
         """Tune item-kNN with a tuned popularity behind it."""
@@ -160,10 +160,9 @@ class Bench:
         axes: Axes,
         fitted: Callable[[Any, Report], Any],
         trials: int,
-        quality: Quality | None = None,
     ) -> Tuned[Any]:
         seed = derive_seed(self.seed, f"tune-{name}")
-        return search(start, axes, fitted, quality or self.quality, trials if self.judged else 1, seed)
+        return search(start, axes, fitted, self.quality, trials if self.judged else 1, seed)
 
     def _chosen(self, identified_only: bool) -> LongArray:
         return identified(self.log, self.training) if identified_only else self.training
@@ -174,23 +173,13 @@ class Bench:
 
 def cold_bench(log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int) -> Bench:
     """Return a bench that judges by NDCG on cold validation users, mean over numbers of support events."""
-    return Bench(log, lambda policy: mean_ndcg(policy, cases, shots, cutoff), seed, judged=len(cases) > 0)
 
+    def quality(policy: ScoringPolicy) -> float:
+        # popularity is the same list after any number of events
+        asked = shots[:1] if isinstance(policy, Popularity) else shots
+        return mean_ndcg(policy, cases, asked, cutoff)
 
-def tune_popularity(
-    log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int, trials: int = TRIALS
-) -> Tuned[Popularity]:
-    """Return the popularity that ranks best for the validation cases."""
-    # the list is the same after any number of events
-    return cold_bench(log, cases, shots[:1], cutoff, seed).popularity(trials)
-
-
-def tune_item_knn(
-    log: PreparedLog, cases: ColdCases, shots: Sequence[int], cutoff: int, seed: int, trials: int = TRIALS
-) -> Tuned[ItemKnn]:
-    """Return the item-kNN that ranks best for the validation cases, tuned popularity where it is silent."""
-    fallback = tune_popularity(log, cases, shots, cutoff, seed, trials).policy
-    return cold_bench(log, cases, shots, cutoff, seed).item_knn(fallback, trials)
+    return Bench(log, quality, seed, judged=len(cases) > 0)
 
 
 def mean_ndcg(policy: ScoringPolicy, cases: ColdCases, shots: Sequence[int], cutoff: int) -> float:

@@ -7,11 +7,11 @@ import pytest
 
 from recsys.evaluation.cold_start import cold_cases
 from recsys.logs.prepared import PreparedLog, Role
-from recsys.policies.item_knn import ItemKnnOptions
+from recsys.policies.item_knn import ItemKnn, ItemKnnOptions
 from recsys.policies.popularity import Popularity, PopularityOptions
 from recsys.policies.sequence import SequenceOptions
-from recsys.policies.spaces import cold_bench, mean_ndcg, tune_item_knn, tune_popularity
-from recsys.policies.tuning import Range, Report, search
+from recsys.policies.spaces import cold_bench, mean_ndcg
+from recsys.policies.tuning import Range, Report, Tuned, search
 from tests.memory_log import Event, Told, memory_log, taken
 
 DAY = 86_400
@@ -41,9 +41,18 @@ def cases_of(log: PreparedLog):
     return cold_cases(log, Role.COLD_VALIDATION, 2, 100, np.random.default_rng(0))
 
 
+def tune_popularity(log: PreparedLog, shots: tuple[int, ...], seed: int) -> Tuned[Popularity]:
+    return cold_bench(log, cases_of(log), shots, 2, seed).popularity()
+
+
+def tune_item_knn(log: PreparedLog, shots: tuple[int, ...], seed: int, trials: int) -> Tuned[ItemKnn]:
+    bench = cold_bench(log, cases_of(log), shots, 2, seed)
+    return bench.item_knn(bench.popularity(trials).policy, trials)
+
+
 def test_popularity_learns_that_fashion_changes() -> None:
     log = changing_fashion()
-    tuned = tune_popularity(log, cases_of(log), SHOTS, 2, seed=1)
+    tuned = tune_popularity(log, SHOTS, seed=1)
     assert (tuned.policy.options.half_life_days, tuned.policy.options.window_days) != (None, None)
     assert tuned.quality == pytest.approx(1.0)
     plain = Popularity().fit(log, log.with_role(Role.TRAIN))
@@ -52,14 +61,14 @@ def test_popularity_learns_that_fashion_changes() -> None:
 
 def test_item_knn_learns_what_goes_together() -> None:
     log = aisles()
-    tuned = tune_item_knn(log, cases_of(log), (1, 2), 2, seed=1, trials=8)
+    tuned = tune_item_knn(log, (1, 2), seed=1, trials=8)
     assert tuned.quality == pytest.approx(1.0)
-    assert tune_popularity(log, cases_of(log), (1, 2), 2, seed=1).quality < 0.6
+    assert tune_popularity(log, (1, 2), seed=1).quality < 0.6
 
 
 def test_a_report_says_what_was_chosen_and_how() -> None:
     log = changing_fashion()
-    one, other = (tune_item_knn(log, cases_of(log), SHOTS, 2, seed=4, trials=5) for _ in range(2))
+    one, other = (tune_item_knn(log, SHOTS, seed=4, trials=5) for _ in range(2))
     assert one.report() == other.report()
     assert one.report()["trials"] == 5
     assert one.report()["validation_ndcg"] == round(one.quality, 4)
@@ -68,10 +77,10 @@ def test_a_report_says_what_was_chosen_and_how() -> None:
 
 def test_without_validation_users_the_default_is_what_is_returned() -> None:
     log = memory_log([taken(1, 2), taken(2, 3)])
-    popularity = tune_popularity(log, cases_of(log), SHOTS, 2, seed=0)
+    popularity = tune_popularity(log, SHOTS, seed=0)
     assert popularity.policy.options == PopularityOptions()
     assert popularity.report()["validation_ndcg"] is None
-    assert tune_item_knn(log, cases_of(log), SHOTS, 2, seed=0).policy.options == ItemKnnOptions()
+    assert tune_item_knn(log, SHOTS, seed=0, trials=9).policy.options == ItemKnnOptions()
 
 
 @dataclass(frozen=True)
