@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from pipelines.progress import PhaseReporter, say, shown
 from recsys.errors import UserError
 from recsys.logs.simulator import World, WorldSettings, make_world
+from recsys.logs.simulator_belief import run_belief
 from recsys.logs.simulator_files import write_log
 from recsys.logs.simulator_policies import (
+    Lives,
     LoggingSettings,
     logging_policy,
     myopic_policy,
@@ -17,7 +20,10 @@ from recsys.logs.simulator_policies import (
     random_policy,
     run_policy,
 )
+from recsys.logs.simulator_values import solve
 from recsys.randomness import numpy_generator
+
+_MOST_BELIEFS: Final = 5000  # (user, item) arrays are held
 
 
 def simulate(
@@ -50,18 +56,27 @@ def print_report(world: World, users: int, seed: int, logging: LoggingSettings) 
         optimal_policy(world, 0.9),
         optimal_policy(world),
     )
-    best = policies[-1].start_value(world)
+    exact = [policy.start_value(world) for policy in policies]
     print(
         f"world of seed {seed}, {world.settings.items:,} items: return of a new user, mean of {users:,} lives"
     )
     print(
         f"{'policy':44} {'exact':>8} {'of best':>8} {'simulated':>10} {'±':>6} {'steps':>6} {'sessions':>8}"
     )
-    for policy in policies:
+    for policy, value in zip(policies, exact, strict=True):
         lives = run_policy(world, policy, users, numpy_generator(seed, f"report {policy.name}"))
-        mean, half = lives.interval()
-        exact = policy.start_value(world)
-        print(
-            f"{policy.name:44} {exact:8.4f} {exact / best:8.1%} {mean:10.4f} {half:6.4f} "
-            f"{lives.steps.mean():6.1f} {lives.sessions.mean():8.2f}"
-        )
+        _print_row(policy.name, f"{value:.4f}", value / exact[-1], lives)
+    for planning in (0.0, 0.9):  # what history allows has no closed form
+        value = solve(world, planning).value
+        generator = numpy_generator(seed, f"report belief {planning:g}")
+        lives = run_belief(world, value, min(users, _MOST_BELIEFS), generator, planning)
+        share = float(lives.returns.mean()) / exact[-1]
+        _print_row(f"knows the rules and the history, discount {planning:g}", "", share, lives)
+
+
+def _print_row(name: str, exact: str, share: float, lives: Lives) -> None:
+    mean, half = lives.interval()
+    print(
+        f"{name:44} {exact:>8} {share:8.1%} {mean:10.4f} {half:6.4f} {lives.steps.mean():6.1f} "
+        f"{lives.sessions.mean():8.2f}"
+    )

@@ -6,6 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cli
+from pipelines.simulate import print_report
+from recsys.logs.simulator_policies import LoggingSettings
+from tests.logs.simulator_worlds import small_world
 
 
 def run(monkeypatch, capsys, *words):
@@ -45,3 +48,19 @@ def test_what_cannot_be_is_one_line(words, said, monkeypatch, capsys, tmp_path):
     assert said in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_the_report_sets_simulated_beside_exact_returns(capsys):
+    print_report(small_world(), 4000, 3, LoggingSettings())
+    rows = [line.rsplit(maxsplit=6) for line in capsys.readouterr().out.splitlines()[2:8]]
+    assert [row[0].split("(")[0] for row in rows] == [
+        "random",
+        "logging",
+        "myopic",
+        "optimal",
+        "optimal",
+        "optimal",
+    ]
+    for _, exact, share, simulated, half, *_ in rows:
+        assert float(simulated) == pytest.approx(float(exact), abs=2 * float(half))
+        assert float(share.rstrip("%")) <= 100.0
