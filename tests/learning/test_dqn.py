@@ -1,5 +1,6 @@
 """Targets held against hand-made tables and against a loop over single transitions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from recsys.config import PretrainConfig
 from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.dqn import DQNLearner
+from recsys.learning.encoding import returns_to_the_end, step_discounts
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.next_actions import LikelyActions, behavior_index, likely_actions
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.mdp.state import StateBatch, encode_states
-from recsys.models.q_network import QNetwork
+from recsys.models.q_network import QNetwork, states_at
 from recsys.models.weights import save_module
 from tests.factories import tiny_shape
 from tests.memory_log import Event, history, random_history
@@ -168,3 +170,53 @@ def test_weights_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
     batch = sample_batch()
     made.eval(), back.eval()
     torch.testing.assert_close(q_values(back, batch, 0, 2), q_values(made, batch, 0, 2), rtol=0, atol=0)
+
+
+def test_a_discount_by_time_counts_the_hours_to_the_next_event() -> None:
+    hour = 3600
+    batch = encode_states(
+        [history(Event(1, 0), Event(2, 2 * hour), Event(3, 5 * hour)), history(Event(1))], 20
+    )
+    found = step_discounts(batch, 0.5, 2.0)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_allclose(found[0], [0.5, 0.5**1.5, 0.5], rtol=1e-5)  # the last event counts one unit
+    assert float(found[1, 0]) == 0.5
+    earned, left = returns_to_the_end(batch, found)
+    np.testing.assert_allclose(earned[0], [1 + 0.5 * (1 + 0.5**1.5), 1 + 0.5**1.5, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(left[0], [0.25 * 0.5**1.5, 0.5 * 0.5**1.5, 0.5], rtol=1e-5)
+    assert step_discounts(batch, 0.5, None) == 0.5
+
+
+def test_windows_bring_weights_and_each_transition_names_its_window() -> None:
+    made, batch = learner("sarsa"), sample_batch()
+    made.network.eval()
+    only = torch.tensor([0.0, 0.0, 1.0, 0.0])
+    losses = made.losses(batch, weight=only)
+    figures = losses.figures
+    assert figures is not None
+    assert figures.row is not None
+    assert torch.bincount(figures.row).tolist() == batch.lengths.tolist()
+    gap = figures.td_error[figures.row == 2]
+    huber = torch.where(gap < 1, 0.5 * gap**2, gap - 0.5)
+    assert float(losses.td) == pytest.approx(float(huber.sum()) / len(figures.td_error), rel=1e-5)
+
+
+def test_a_ranker_that_learns_quantiles_serves_their_mean() -> None:
+    torch.manual_seed(0)
+    network = QNetwork(replace(tiny_shape(ITEMS), quantiles=5, dueling=False), temperature=0.1)
+    settings = PretrainConfig(quantiles=5, dueling=False, bootstrap_candidates=4, negatives=16)
+    sampler = NegativeSampler.from_popularity(np.ones(ITEMS, np.float32))
+    made = DQNLearner(
+        network, frozen_copy(network), sampler, settings, (-9, 9), torch.Generator().manual_seed(0)
+    )
+    made.refresh_index()
+    made.losses(sample_batch()).total.backward()
+    assert network.states.offsets is not None
+    assert network.states.offsets.map.weight.grad is not None
+    states = network.state_vectors(sample_batch())
+    assert not states.value.any()  # without dueling nothing is said of the state alone
+    item = torch.arange(4)
+    side = network.item_side(item)
+    here = states_at(states, torch.arange(4), torch.zeros(4, dtype=torch.long))
+    offsets = network.quantile_offsets(here, item, side)
+    torch.testing.assert_close(offsets.mean(1), torch.zeros(4), atol=1e-6, rtol=0)
