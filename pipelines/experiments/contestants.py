@@ -1,13 +1,16 @@
 """The policies of the comparison: baselines tuned on validation users, then fitted on all that may train.
 
 Settings are chosen where nothing of the test period is known and, under a split by time, one cut earlier
-(`recsys/evaluation/warm.py`). Quality is NDCG@10: the mean over numbers of support events of cold users, averaged with
-that of warm users where there are enough of either. The final sequence models are stopped by cold validation users,
-whom neither fit trains on.
+(`recsys/evaluation/warm.py`). Warm and cold users are different tasks, so each kind has a search of its own with the
+whole budget, by NDCG@10 (for cold users the mean over numbers of support events): a baseline meets the teacher, which
+is one model for both, at its best for either. A kind without enough validation users takes the settings of the other.
+The final sequence models are stopped by cold validation users, whom neither fit trains on; for warm users, who train
+in the final fit, after as many epochs as their search found best.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from recsys.evaluation.cold_start import cold_cases
 from recsys.evaluation.warm import before_validation, warm_cases
 from recsys.logs.prepared import PreparedLog, Role, training_histories
 from recsys.policies.policy import ScoringPolicy
+from recsys.policies.popularity import Popularity
 from recsys.policies.sequence import SequenceOptions, SequencePolicy
 from recsys.policies.spaces import Bench
 from recsys.policies.tuning import Tuned
@@ -38,11 +42,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation users of a log, with the log as it was known before them."""
+    """The validation users of a log by kind, with the log as it was known before them."""
 
     log: PreparedLog
-    cold: list[Question]
-    warm: list[Question]
+    kinds: dict[str, list[Question]]  # "cold", "warm"
 
     @staticmethod
     def of(log: PreparedLog, settings: EvaluateConfig, seed: int) -> "Validation":
@@ -51,23 +54,33 @@ class Validation:
         chance = numpy_generator(seed, "validation")
         cold = cold_cases(early, Role.COLD_VALIDATION, max(settings.shots), settings.max_users, chance)
         warm = warm_cases(early, settings.max_users, numpy_generator(seed, "warm"), log.info.test_from)
-        return Validation(
-            early,
-            cold_questions(early, cold, settings.shots) if len(cold) >= FEWEST else [],
-            warm_question(early, warm) if early is not log and len(warm) >= FEWEST else [],
-        )
+        kinds = {}
+        if len(cold) >= FEWEST:
+            kinds["cold"] = cold_questions(early, cold, settings.shots)
+        if early is not log and len(warm) >= FEWEST:
+            kinds["warm"] = warm_question(early, warm)
+        return Validation(early, kinds)
 
-    def quality(self, policy: ScoringPolicy) -> float:
-        """Return NDCG@10 of cold users, mean over numbers of support events, averaged with that of warm users."""
-        kinds = [kind for kind in (self.cold, self.warm) if kind]
-        return float(np.mean([mean_over(kind, policy) for kind in kinds])) if kinds else float("nan")
+    def quality(self, kind: str) -> Callable[[ScoringPolicy], float]:
+        """Return the measure that chooses settings for one kind of users."""
+        return lambda policy: mean_over(self.kinds.get(kind, []), policy)
 
 
 def mean_over(questions: Sequence[Question], policy: ScoringPolicy) -> float:
     """Return NDCG@10, mean over users and questions; NaN without any."""
+    if isinstance(policy, Popularity):
+        questions = questions[:1]  # the same list after any number of events
     return (
         float(np.mean([question.mean_ndcg(policy) for question in questions])) if questions else float("nan")
     )
+
+
+@dataclass(frozen=True)
+class Contestants:
+    """Fitted policies for each kind of users, by name, and how each was chosen."""
+
+    policies: dict[str, dict[str, ScoringPolicy]]  # kind -> name -> policy
+    tuning: dict[str, dict[str, object]]  # kind -> name -> report
 
 
 def tuned_and_fitted(
@@ -77,43 +90,54 @@ def tuned_and_fitted(
     budget: Budget,
     seed: int,
     say: Callable[[str], None],
-) -> tuple[dict[str, ScoringPolicy], dict[str, object]]:
-    """Return the wanted baselines, fitted on every training event, and how each was chosen."""
-    judged = bool(validation.cold or validation.warm)
-    bench = Bench(validation.log, validation.quality, seed, judged=judged)
-    popularity = bench.popularity(budget.trials)
-    fallback = popularity.policy
+) -> Contestants:
+    """Return the wanted baselines, fitted on every training event."""
+    policies: dict[str, dict[str, ScoringPolicy]] = {}
+    tuning: dict[str, dict[str, object]] = {}
+    for kind in validation.kinds or ("cold",):
+        quality = validation.quality(kind)
+        bench = Bench(validation.log, quality, seed, judged=kind in validation.kinds)
+        policies[kind], tuning[kind] = {}, {}
+        fallback = bench.popularity(budget.trials)
+        for name in wanted:
+            found = fallback if name == "popularity" else _tuned(name, bench, fallback.policy, budget)
+            options = found.policy.options
+            say(f"{kind} {name}: validation {found.quality:.4f}, {found.trials} trials, {options}")
+            policies[kind][name] = refitted(found.policy, log, validation, kind)
+            tuning[kind][name] = found.report() | {
+                "seconds": round(sum(trial.seconds for trial in found.record), 1),
+                "given_up": sum(trial.quality is None for trial in found.record),
+                "record": [asdict(trial) for trial in found.record],
+            }
+    only = next(iter(policies))
+    return Contestants({kind: policies.get(kind, policies[only]) for kind in ("cold", "warm")}, tuning)
+
+
+def _tuned(name: str, bench: Bench, fallback: Popularity, budget: Budget) -> Tuned[Any]:
     sequence = SequenceOptions(epochs=budget.epochs)
-    tune: dict[str, Callable[[], Tuned]] = {  # type: ignore[type-arg]
-        "popularity": lambda: popularity,
-        "item_knn": lambda: bench.item_knn(fallback, budget.trials),
-        "vsknn": lambda: bench.vsknn(fallback, budget.trials),
-        "ease": lambda: bench.ease(fallback, budget.trials, budget.ease_items),
-        "als": lambda: bench.als(fallback, budget.trials),
-        "gru4rec": lambda: bench.sequence(sequence, validation.quality, budget.sequence_trials),
-        "sasrec": lambda: bench.sequence(
-            replace(sequence, encoder="attention"), validation.quality, budget.sequence_trials
-        ),
-    }
-    policies: dict[str, ScoringPolicy] = {}
-    reports: dict[str, object] = {}
-    for name in wanted:
-        found = tune[name]()
-        say(f"{name}: validation {found.quality:.4f} after {found.trials} trials, {found.policy.options}")
-        policies[name] = refitted(found.policy, log, validation)
-        reports[name] = found.report() | {
-            "seconds": round(sum(trial.seconds for trial in found.record), 1),
-            "given_up": sum(trial.quality is None for trial in found.record),
-            "record": [asdict(trial) for trial in found.record],
-        }
-    return policies, reports
+    if name == "item_knn":
+        return bench.item_knn(fallback, budget.trials)
+    if name == "vsknn":
+        return bench.vsknn(fallback, budget.trials)
+    if name == "ease":
+        return bench.ease(fallback, budget.trials, budget.ease_items)
+    if name == "als":
+        return bench.als(fallback, budget.trials)
+    if name == "sasrec":
+        sequence = replace(sequence, encoder="attention")
+    return bench.sequence(sequence, bench.quality, budget.sequence_trials)
 
 
-def refitted(policy: ScoringPolicy, log: PreparedLog, validation: Validation) -> ScoringPolicy:
+def refitted(policy: Any, log: PreparedLog, validation: Validation, kind: str) -> ScoringPolicy:
     """Return a policy of the same options that has learnt from all training events of the log."""
-    if isinstance(policy, SequencePolicy):
-        judge = (lambda fitted, epoch: mean_over(validation.cold, fitted)) if validation.cold else None
-        fresh: ScoringPolicy = SequencePolicy(policy.options, judge)
-    else:
-        fresh = type(policy)(policy.options)  # type: ignore[call-arg, attr-defined]
-    return fresh.fit(log, training_histories(log))
+    if not isinstance(policy, SequencePolicy):
+        fitted: ScoringPolicy = type(policy)(policy.options).fit(log, training_histories(log))
+        return fitted
+    cold = validation.kinds.get("cold", [])
+
+    def judge(fitted: SequencePolicy, epoch: int) -> float:
+        if kind == "cold" and cold:
+            return mean_over(cold, fitted)
+        return -abs(epoch - policy.epoch_)
+
+    return SequencePolicy(policy.options, judge).fit(log, training_histories(log))

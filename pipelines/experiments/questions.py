@@ -42,6 +42,11 @@ class Question:
     def __len__(self) -> int:
         return len(self.support)
 
+    @property
+    def kind(self) -> str:
+        """Whose question it is: "warm" or "cold" users'."""
+        return self.name.partition("@")[0]
+
     def marks(self, policy: ScoringPolicy) -> PerUser:
         """Return every metric of each user; slices hold the users of whom they ask something."""
         ranked = ranked_lists(policy.scores, self.support, self.excluded, DEPTH)

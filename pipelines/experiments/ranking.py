@@ -89,20 +89,25 @@ def compare(config: RunConfig, wanted: Sequence[str], budget: Budget, console: C
             "move prepare.split.test_from or raise test_share"
         )
     baselines = [name for name in wanted if name != TEACHER]
-    policies, chosen = tuned_and_fitted(log, validation, baselines, budget, config.seed, say)
-    if TEACHER in wanted:
-        policies[TEACHER] = train_teacher(config, console)
+    found = tuned_and_fitted(log, validation, baselines, budget, config.seed, say)
+    teacher = {TEACHER: train_teacher(config, console)} if TEACHER in wanted else {}
     marks = {
-        question.name: {name: question.marks(p) for name, p in policies.items()} for question in questions
+        question.name: {
+            name: question.marks(policy) for name, policy in (found.policies[question.kind] | teacher).items()
+        }
+        for question in questions
     }
     return {
         "split": f"test from {log.info.test_from}" if log.info.test_from else "users held out",
         "items": log.info.items,
         "users": {question.name: len(question) for question in questions},
-        "validation_users": {q.name: len(q) for q in [*validation.cold, *validation.warm]},
+        "validation_users": {kind: len(asked[0]) for kind, asked in validation.kinds.items()},
         "warm": "training users after the cut" if log.info.test_from else "none: a split by users has none",
-        "tuning": chosen,
-        "validation_cold_ndcg": {name: mean_over(validation.cold, p) for name, p in policies.items()},
+        "tuning": found.tuning,
+        "validation_cold_ndcg": {
+            name: mean_over(validation.kinds.get("cold", []), p)
+            for name, p in (found.policies["cold"] | teacher).items()
+        },
         "test": {name: summary(by_policy, config, name) for name, by_policy in marks.items()},
     }
 

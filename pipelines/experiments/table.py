@@ -24,14 +24,16 @@ def markdown(report: dict[str, Any]) -> str:
         for rival in parts[0]["teacher_minus"]:
             cells = [" ".join(_interval(part["teacher_minus"][rival][m]) for part in parts) for m in metrics]
             lines.append(_row([f"teacher − {rival}", *cells]))
-    lines += ["", "### tuning, NDCG@10 of validation users", ""]
-    lines += [_row(["policy", "trials", "before the window", "cold, final fit"]), _row(["---"] * 4)]
+    lines += ["", "### validation, NDCG@10", ""]
+    kinds = list(first["tuning"])
+    lines += [_row(["policy", *(f"{kind}, tuned" for kind in kinds), "cold, final fit"])]
+    lines += [_row(["---"] * (len(kinds) + 2))]
     for policy in first["validation_cold_ndcg"]:
-        tuned = [seed["tuning"].get(policy) for seed in seeds]
-        chosen = "" if tuned[0] is None else _mean(one["validation_ndcg"] or np.nan for one in tuned)
-        trials = "" if tuned[0] is None else str(tuned[0]["trials"])
-        final = _mean(seed["validation_cold_ndcg"][policy] for seed in seeds)
-        lines.append(_row([policy, trials, chosen, final]))
+        tuned = [[seed["tuning"][kind].get(policy) for seed in seeds] for kind in kinds]
+        chosen = [
+            "" if one[0] is None else _mean(_number(t["validation_ndcg"]) for t in one) for one in tuned
+        ]
+        lines.append(_row([policy, *chosen, _mean(seed["validation_cold_ndcg"][policy] for seed in seeds)]))
     return "\n".join(lines)
 
 
@@ -41,6 +43,10 @@ def _row(cells: list[str]) -> str:
 
 def _mean(values: Any) -> str:
     return f"{np.mean(list(values)):.4f}"
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _interval(found: dict[str, float]) -> str:

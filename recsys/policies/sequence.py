@@ -55,6 +55,7 @@ class SequencePolicy:
     """Ranks by the logits of a network; `judge`, if given, is asked after every epoch and the best one is kept."""
 
     network_: SequenceNetwork
+    epoch_: int  # the one whose weights were kept, from 0; of a fit, not of what is restored
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class SequencePolicy:
         generator = torch_generator(options.seed, "sequence-negatives")
         chance = numpy_generator(options.seed, "sequence-windows")
         best = BestEpoch(options.patience)
+        epoch = -1
         for epoch in range(options.epochs):
             network.train()
             for batch in window_batches(log, histories, options.max_events, options.batch_size, chance):
@@ -106,6 +108,7 @@ class SequencePolicy:
             if self.judge is not None and best.offer(self.judge(self, epoch), [network], epoch):
                 break
         network.eval()
+        self.epoch_ = epoch if best.epoch < 0 else best.epoch
         if best.weights:
             best.restore([network])
 

@@ -69,10 +69,10 @@ def test_users_held_out_validate_on_cold_users_alone() -> None:
     log = memory_log(told)
     validation = Validation.of(log, EvaluateConfig(shots=(0, 2)), seed=1)
     assert validation.log is log
-    assert [question.name for question in validation.cold] == ["cold@0", "cold@2"]
-    assert validation.warm == []
+    assert set(validation.kinds) == {"cold"}
+    assert [question.name for question in validation.kinds["cold"]] == ["cold@0", "cold@2"]
     few = Validation.of(memory_log(told[:10]), EvaluateConfig(shots=(0, 2)), seed=1)
-    assert few.cold == []
+    assert few.kinds == {}
 
 
 def aisles(folder: Path) -> Path:
@@ -124,8 +124,8 @@ def test_the_whole_comparison_finds_who_knows_the_aisles(
     assert set(run["test"]) == {"warm", "cold@0", "cold@2"}
     warm = run["test"]["warm"]["means"]
     assert warm["item_knn"]["ndcg@10"]["mean"] > warm["popularity"]["ndcg@10"]["mean"] + 0.2
-    assert run["tuning"]["item_knn"]["trials"] == 2
-    assert len(run["tuning"]["gru4rec"]["record"]) == 1
+    assert {run["tuning"][kind]["item_knn"]["trials"] for kind in ("cold", "warm")} == {2}
+    assert len(run["tuning"]["cold"]["gru4rec"]["record"]) == 1
     paired = run["test"]["cold@2"]["teacher_minus"]["item_knn"]["ndcg@10"]
     means = run["test"]["cold@2"]["means"]
     difference = means["teacher"]["ndcg@10"]["mean"] - means["item_knn"]["ndcg@10"]["mean"]
