@@ -52,7 +52,7 @@ VSKNN_AXES: Axes = {
     "identified_only": (True, False),
 }
 EASE_AXES: Axes = {
-    "l2": Range(5.0, 2000.0, log=True),
+    "l2": Range(5.0, 20_000.0, log=True),
     "history_exponent": (0.0, 0.25, 0.5),
     "identified_only": (True, False),
 }
