@@ -13,13 +13,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-import gymnasium
 import numpy as np
 import torch
 
 from pipelines.experiments.cartpole_peers import BareDQN, d3rlpy_result
+from pipelines.experiments.cartpole_presets import PRESETS, Preset
 from recsys.config import PretrainConfig
+from recsys.errors import UserError
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.optimizer import optimizer_for, step
 from recsys.learning.target_network import TargetSchedule, frozen_copy
@@ -30,32 +32,10 @@ from recsys.mdp.transition_store import RingStore, vector_schema
 from recsys.models.vector_network import VectorNetwork, VectorShape
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
+if TYPE_CHECKING:
+    import gymnasium
+
 FEATURES, ACTIONS, SOLVED, EVALUATION_EPISODES = 4, 2, 475.0, 100
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What both contestants share."""
-
-    hidden: tuple[int, ...]
-    learning_rate: float
-    falling_rate: bool  # linearly to zero at the last step
-    discount: float
-    batch_size: int
-    buffer: int
-    first_update: int  # env steps before learning starts
-    steps_per_update: int
-    final_epsilon: float
-    exploration: float  # share of the steps over which epsilon falls from 1
-    target_interval: int  # updates between hard copies
-
-
-PRESETS = {
-    # CleanRL's dqn.py as published, for 500,000 steps
-    "cleanrl": Preset((120, 84), 2.5e-4, False, 0.99, 128, 10_000, 10_000, 10, 0.05, 0.5, 50),
-    # one update a step: solved in a tenth of the steps
-    "quick": Preset((128, 128), 1e-3, True, 0.99, 128, 50_000, 1_000, 1, 0.04, 0.2, 200),
-}
 
 
 @dataclass
@@ -77,7 +57,7 @@ def ours(preset: Preset, steps: int, seed: int) -> tuple[Callable[[], None], Vec
     """Return (one update, the network that acts, where its episodes go)."""
     config = PretrainConfig(
         discount=preset.discount,
-        n_step=1,
+        n_step=preset.n_step,
         target="max",
         clip_targets=False,
         supervised_weight=0.0,
@@ -85,7 +65,7 @@ def ours(preset: Preset, steps: int, seed: int) -> tuple[Callable[[], None], Vec
         return_weight=0.0,
         warmup_epochs=0,
         dueling=False,
-        target_tau=1.0,
+        target_tau=preset.target_tau,
         target_interval=preset.target_interval,
         max_gradient_norm=10.0,
         learning_rate=preset.learning_rate,
@@ -127,7 +107,7 @@ def run(contestant: str, preset: Preset, steps: int, seed: int) -> Result:
         torch.manual_seed(derive_seed(seed, "cartpole-network"))
         peer = BareDQN(store, preset, numpy_generator(seed, "cartpole-replay"), steps)
         update, act = peer.update, peer.act
-    environment = gymnasium.make("CartPole-v1")
+    environment = new_environment()
     returns: list[float] = []
     taken = 0
     while taken < steps:
@@ -145,7 +125,7 @@ def run(contestant: str, preset: Preset, steps: int, seed: int) -> Result:
             done = bool(ended) or bool(truncated)
             if taken >= preset.first_update and taken % preset.steps_per_update == 0 and len(store):
                 update()
-        store_episode(store, [*states, state], actions, rewards, bool(ended), preset.discount)
+        store_episode(store, [*states, state], actions, rewards, bool(ended), preset)
         returns.append(sum(rewards))
         if len(returns) % 20 == 0:
             result.curve.append((taken, float(np.mean(returns[-20:]))))
@@ -161,12 +141,16 @@ def store_episode(
     actions: list[int],
     rewards: list[float],
     ended: bool,
-    discount: float,
+    preset: Preset,
 ) -> None:
     """Store one episode's transitions; `states` holds one more than there are actions."""
     length = len(actions)
     columns = n_step_columns(
-        np.array(rewards), np.full(length, discount), np.array([0, length]), np.array([ended]), n_step=1
+        np.array(rewards),
+        np.full(length, preset.discount),
+        np.array([0, length]),
+        np.array([ended]),
+        preset.n_step,
     )
     seen = np.array(states, np.float32)
     action = np.array(actions, np.int64)
@@ -182,6 +166,17 @@ def store_episode(
     )
 
 
+def new_environment() -> "gymnasium.Env[np.ndarray, int]":
+    """Return CartPole-v1; raises UserError where Gymnasium is missing."""
+    try:
+        import gymnasium
+    except ImportError:
+        raise UserError(
+            "gymnasium is missing, must be installed for CartPole; pip install 'metaq[simulator]'"
+        ) from None
+    return gymnasium.make("CartPole-v1")
+
+
 def acting(network: VectorNetwork) -> Callable[[np.ndarray], int]:
     """Return the greedy policy."""
 
@@ -194,7 +189,7 @@ def acting(network: VectorNetwork) -> Callable[[np.ndarray], int]:
 
 def evaluate(act: Callable[[np.ndarray], int], seed: int) -> list[float]:
     """Return the returns of greedy episodes from starts that training never saw."""
-    environment = gymnasium.make("CartPole-v1")
+    environment = new_environment()
     returns = []
     for episode in range(EVALUATION_EPISODES):
         state, _ = environment.reset(seed=derive_seed(seed, f"evaluation-{episode}") % 2**31)
@@ -216,10 +211,14 @@ def main() -> None:
     parser.add_argument("--peer", choices=("cleanrl", "d3rlpy"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    if asked.peer == "d3rlpy":
-        print(d3rlpy_result(PRESETS[asked.preset], asked.steps, asked.seed))
-    else:
-        print(json.dumps(asdict(run(asked.peer or "ours", PRESETS[asked.preset], asked.steps, asked.seed))))
+    preset = PRESETS[asked.preset]
+    try:
+        if asked.peer == "d3rlpy":
+            print(d3rlpy_result(preset, asked.steps, asked.seed))
+        else:
+            print(json.dumps(asdict(run(asked.peer or "ours", preset, asked.steps, asked.seed))))
+    except UserError as error:
+        raise SystemExit(f"cartpole: {error}") from None
 
 
 if __name__ == "__main__":

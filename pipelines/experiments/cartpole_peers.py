@@ -3,18 +3,16 @@
 import json
 import os
 import subprocess
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipelines.experiments.cartpole_presets import Preset
 from recsys.errors import UserError
 from recsys.mdp.transition_store import RingStore
-
-if TYPE_CHECKING:
-    from pipelines.experiments.cartpole import Preset
 
 D3RLPY_PYTHON = "D3RLPY_PYTHON"  # variable that names the interpreter: d3rlpy's pins clash with ours
 
@@ -22,7 +20,7 @@ D3RLPY_PYTHON = "D3RLPY_PYTHON"  # variable that names the interpreter: d3rlpy's
 class BareDQN:
     """DQN of Mnih et al. 2015 with nothing around it: Adam, squared loss, hard target copies, no double Q."""
 
-    def __init__(self, store: RingStore, preset: "Preset", chance: np.random.Generator, steps: int) -> None:
+    def __init__(self, store: RingStore, preset: Preset, chance: np.random.Generator, steps: int) -> None:
         self.store, self.preset, self.chance = store, preset, chance
         self.q, self.slow = dense(preset.hidden), dense(preset.hidden)
         self.slow.load_state_dict(self.q.state_dict())
@@ -49,7 +47,9 @@ class BareDQN:
         self.optimizer.step()
         self.done += 1
         if self.done % self.preset.target_interval == 0:
-            self.slow.load_state_dict(self.q.state_dict())
+            with torch.no_grad():
+                for slow, fast in zip(self.slow.parameters(), self.q.parameters(), strict=True):
+                    slow.lerp_(fast, self.preset.target_tau)
 
     @torch.inference_mode()
     def act(self, state: np.ndarray) -> int:
@@ -60,7 +60,7 @@ class BareDQN:
 def dense(hidden: tuple[int, ...]) -> nn.Sequential:
     """Return an MLP from 4 features to 2 Q-values."""
     widths = (4, *hidden)
-    layers = [x for a, b in zip(widths, widths[1:], strict=False) for x in (nn.Linear(a, b), nn.ReLU())]
+    layers = [x for a, b in pairwise(widths) for x in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(widths[-1], 2))
 
 
@@ -71,7 +71,7 @@ import d3rlpy, gymnasium, numpy as np
 p = json.loads(sys.argv[1]); d3rlpy.seed(p["seed"]); started = time.process_time()
 env = gymnasium.make("CartPole-v1"); env.reset(seed=p["seed"])
 dqn = d3rlpy.algos.DQNConfig(
-    learning_rate=p["learning_rate"], batch_size=p["batch_size"], gamma=p["discount"],
+    learning_rate=p["learning_rate"], n_steps=p["n_step"], batch_size=p["batch_size"], gamma=p["discount"],
     target_update_interval=p["target_interval"],
     encoder_factory=d3rlpy.models.VectorEncoderFactory(hidden_units=p["hidden"]),
 ).create(device="cpu:0")
@@ -94,7 +94,7 @@ print(json.dumps({"contestant": "d3rlpy " + d3rlpy.__version__, "seed": p["seed"
 """
 
 
-def d3rlpy_result(preset: "Preset", steps: int, seed: int) -> str:
+def d3rlpy_result(preset: Preset, steps: int, seed: int) -> str:
     """Return the JSON line of d3rlpy's online DQN at the same settings (its learning rate does not fall)."""
     interpreter = os.environ.get(D3RLPY_PYTHON, "")
     if not Path(interpreter).is_file():

@@ -1,0 +1,30 @@
+"""Settings that both contestants of the CartPole page share."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a DQN learns CartPole."""
+
+    hidden: tuple[int, ...]
+    learning_rate: float
+    falling_rate: bool  # linearly to zero at the last step
+    discount: float
+    n_step: int
+    batch_size: int
+    buffer: int
+    first_update: int  # env steps before learning starts
+    steps_per_update: int
+    final_epsilon: float
+    exploration: float  # share of the steps over which epsilon falls from 1
+    target_interval: int  # updates from one move of the target network to the next
+    target_tau: float = 1.0  # 1 = a hard copy
+
+
+PRESETS = {
+    # CleanRL's dqn.py as published, meant for 500,000 steps
+    "cleanrl": Preset((120, 84), 2.5e-4, False, 0.99, 1, 128, 10_000, 10_000, 10, 0.05, 0.5, 50),
+    # an update at every other step
+    "quick": Preset((256, 256), 5e-4, True, 0.99, 3, 128, 50_000, 1_000, 2, 0.04, 0.2, 50),
+}
