@@ -3,6 +3,7 @@
 #   make run     train on the bundled log, print the results, serve them on port 8000
 #   make test    lint, types, import contracts, tests: what must pass
 #   make bench   speed and memory
+#   make bench-peers   environments of the libraries that `make bench` compares with; it leaves out those that are missing
 #   make serve   serve what was published last, with the users of that log
 #
 # Variables:
@@ -29,8 +30,10 @@ else
 INSTALL_TORCH = $(PIP) --no-deps --index-url $(TORCH_INDEX) torch==2.13.0
 endif
 
+TORCH_FROM = $(if $(strip $(TORCH_INDEX)),--no-deps --index-url $(TORCH_INDEX))
+
 .DEFAULT_GOAL := test
-.PHONY: run serve test bench lint type environment clean
+.PHONY: run serve test bench bench-peers lint type environment clean
 
 run: $(READY)
 	$(BIN)/recsys run --config $(CONFIG)
@@ -47,6 +50,17 @@ bench: $(READY)
 	$(BIN)/python $(BENCH)/bench_prepare.py --events 10000000
 	$(BIN)/python $(BENCH)/bench_simulator.py --events 10000000
 	$(BIN)/python -m pytest -o addopts= -o "python_files=test_*.py bench_*.py" -q -s $(BENCH)
+
+# Their pins clash with ours and with each other's.
+bench-peers: .bench/d3rlpy/.ready .bench/tianshou/.ready
+
+.bench/d3rlpy/.ready: PEER := d3rlpy==2.8.1
+.bench/tianshou/.ready: PEER := tianshou==2.0.1 'pandas<3'
+.bench/%/.ready:
+	$(PYTHON) -m venv .bench/$*
+	.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_FROM) torch==2.13.0
+	.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0 $(PEER)
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -68,5 +82,5 @@ $(READY): pyproject.toml constraints.txt
 
 # What is made again by the other targets; published models (registry) and live events stay.
 clean:
-	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf .venv .bench runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

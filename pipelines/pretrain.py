@@ -46,7 +46,7 @@ def run(context: StepContext) -> Summary:
     )
     statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
     network = teacher_for(log, config, statistics).to(device)
-    target = frozen_copy(network)
+    target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
     reach = return_range(log, old, settings.discount)
     chance = torch_generator(context.seed, "pretrain")

@@ -8,8 +8,12 @@ import torch
 from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig
 from recsys.learning.encoding import EncodedTransitions
+from recsys.models.item_tower import LARGE_CATALOGUE
 from recsys.models.q_network import QNetwork, q_of_own
 from recsys.models.vector_network import VectorNetwork
+
+ITEMS_PER_CELL = 1_000
+PROBES = 6
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,12 @@ def behavior_index(target: QNetwork) -> CandidateIndex:
     """Return an index that finds the actions most likely under the behaviour head of the target network."""
     vectors, _ = target.tower.table()
     bias = target.behavior_bias.weight
-    return build_index(torch.cat([vectors, bias], dim=1).cpu().numpy(), IndexConfig(kind="flat"))
+    items = len(bias)
+    if items < LARGE_CATALOGUE:
+        config = IndexConfig(kind="flat")
+    else:  # approximate: a state's search then reads PROBES · ITEMS_PER_CELL items, however many there are
+        config = IndexConfig(kind="ivf", ivf_cells=items // ITEMS_PER_CELL, ivf_probes=PROBES)
+    return build_index(torch.cat([vectors, bias], dim=1).cpu().numpy(), config)
 
 
 def likely_actions(index: CandidateIndex, behavior: torch.Tensor, count: int) -> torch.Tensor:

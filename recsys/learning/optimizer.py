@@ -2,13 +2,64 @@
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 MAX_GRADIENT_NORM = 1.0
+
+
+class LazyAdamW(torch.optim.AdamW):
+    """AdamW that leaves alone the rows of a table that a step did not read, their moments and decay included.
+
+    Which tables those are, the gradients say: sparse ones (`nn.Embedding(sparse=True)`). A step then costs as much as
+    the rows it read, however long the table. Departure from AdamW: moments of a row fade per touch, not per step.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step: rows of sparse gradients here, everything else by AdamW."""
+        if closure is not None:
+            raise NotImplementedError("a closure would compute gradients that have been looked at already")
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is not None and table.grad.is_sparse:
+                    self._touch(table, table.grad.coalesce(), group)
+                    table.grad = None
+        super().step()
+        return None
+
+    def _touch(self, table: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        row, slope = gradient.indices()[0], gradient.values()
+        state = self.state[table]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+        state["step"] += 1
+        taken, (first, second), rate = float(state["step"]), group["betas"], group["lr"]
+        mean = state["exp_avg"][row].lerp_(slope, 1 - first)
+        square = state["exp_avg_sq"][row].mul_(second).addcmul_(slope, slope, value=1 - second)
+        state["exp_avg"].index_copy_(0, row, mean)
+        state["exp_avg_sq"].index_copy_(0, row, square)
+        spread = (square / (1 - second**taken)).sqrt_().add_(group["eps"])
+        kept = table[row].mul_(1 - rate * group["weight_decay"])
+        table.index_copy_(0, row, kept.addcdiv_(mean, spread, value=-rate / (1 - first**taken)))
+
+
+def clip_gradients(parameters: Iterable[torch.Tensor], largest: float) -> None:
+    """Scale gradients, dense and sparse, so that their common norm is at most `largest`."""
+    held = [p for p in parameters if p.grad is not None]
+    for parameter in held:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()  # rows read twice count as one
+    values = [g.values() if g.is_sparse else g for p in held if (g := p.grad) is not None]
+    norm = nn.utils.get_total_norm(values)
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor)
 
 
 def optimizer_for(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -20,8 +71,9 @@ def optimizer_for(network: nn.Module, learning_rate: float, weight_decay: float)
 
 def grouped_optimizer(groups: Iterable[tuple[list[nn.Parameter], float, float]]) -> torch.optim.AdamW:
     """Return AdamW over (parameters, learning rate, weight decay); empty groups are left out."""
-    return torch.optim.AdamW(
-        [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for p, rate, decay in groups if p]
+    return LazyAdamW(
+        [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for p, rate, decay in groups if p],
+        fused=True,  # one kernel for all tensors: half the time of the default on a CPU
     )
 
 
@@ -36,7 +88,7 @@ def step(
     loss.backward()  # type: ignore[no-untyped-call]
     if max_gradient_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
+        clip_gradients(parameters, max_gradient_norm)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * rate_factor
     optimizer.step()

@@ -13,9 +13,19 @@ from recsys.config import PretrainConfig
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def frozen_copy(network: Network) -> Network:
-    """Return a copy in evaluation mode that no gradient reaches."""
-    target = copy.deepcopy(network).eval()
+def frozen_copy(network: Network, *, share_tables: bool = False) -> Network:
+    """Return a copy in evaluation mode that no gradient reaches.
+
+    With `share_tables` it reads the live tables of a large catalogue instead of its own: a pass over the catalogue at
+    every step would be needed to let them lag, and a step moves only a few of their rows.
+    """
+    shared: dict[int, object] = {}
+    for module in network.modules() if share_tables else ():
+        tables = [c.weight for c in module.children() if isinstance(c, nn.Embedding) and c.sparse]
+        shared |= {id(table): nn.Parameter(table.data, requires_grad=False) for table in tables}
+        if tables:  # constants that lie beside them, such as content
+            shared |= {id(buffer): buffer for buffer in module.buffers(recurse=False)}
+    target = copy.deepcopy(network, shared).eval()
     for parameter in target.parameters():
         parameter.requires_grad_(False)
     return target
@@ -25,9 +35,11 @@ def frozen_copy(network: Network) -> Network:
 def soft_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     """θ⁻ ← (1 − τ) θ⁻ + τ θ (Lillicrap et al. 2016, eq. in algorithm 1); rate 1 is a hard update."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-        slow.lerp_(fast, rate)
+        if slow.data_ptr() != fast.data_ptr():
+            slow.lerp_(fast, rate)
     for constant, current in zip(target.buffers(), online.buffers(), strict=True):
-        constant.copy_(current)
+        if constant.data_ptr() != current.data_ptr():
+            constant.copy_(current)
 
 
 @dataclass(frozen=True)

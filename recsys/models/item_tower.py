@@ -9,6 +9,9 @@ from torch import nn
 
 from recsys.types import FloatArray
 
+# From here on a training step may only touch the rows of items that it reads; below, touching all costs nothing.
+LARGE_CATALOGUE = 100_000
+
 
 class ItemTower(nn.Module):
     """Maps item indices to vectors e_i and biases b_i."""
@@ -18,10 +21,10 @@ class ItemTower(nn.Module):
 
     def __init__(self, items: int, content_features: int, item_features: int, id_dropout: float) -> None:
         super().__init__()
-        self.id_embedding = nn.Embedding(items, item_features)
+        self.id_embedding = nn.Embedding(items, item_features, sparse=items >= LARGE_CATALOGUE)
         nn.init.normal_(self.id_embedding.weight, std=0.1)
         self.content_map = nn.Linear(content_features, item_features)
-        self.bias = nn.Embedding(items, 1)
+        self.bias = nn.Embedding(items, 1, sparse=items >= LARGE_CATALOGUE)
         nn.init.zeros_(self.bias.weight)
         self.id_dropout = id_dropout
         self.register_buffer("content", torch.zeros(items, content_features))

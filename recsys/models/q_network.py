@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from recsys.mdp.state import StateBatch
-from recsys.models.item_tower import ItemTower
+from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
 from recsys.models.quantiles import QuantileOffsets
 from recsys.models.session_encoder import AttentionEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
 
@@ -93,7 +93,7 @@ class QNetwork(nn.Module):
         self.temperature = temperature
         self.tower = ItemTower(shape.items, shape.content_features, shape.item_features, shape.id_dropout)
         self.states = StateNetwork(shape)
-        self.behavior_bias = nn.Embedding(shape.items, 1)
+        self.behavior_bias = nn.Embedding(shape.items, 1, sparse=shape.items >= LARGE_CATALOGUE)
         nn.init.zeros_(self.behavior_bias.weight)
 
     def state_vectors(self, batch: StateBatch) -> StateVectors:
