@@ -43,6 +43,7 @@ def run(context: StepContext) -> Summary:
         reward=config.prepare.reward,
         index=config.index,
         exploration=config.exploration,
+        impressions=log.info.impressions_are,
     )
     catalogue = read_catalogue(prepared / "items.parquet")
     save_bundle(context.out / BUNDLE, info, student, prior, table, popularity, catalogue, index)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from recsys.columns import IMPRESSION
 from recsys.errors import UserError
 from recsys.refusals import refusal
 
@@ -21,6 +22,7 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 
+Impressions = Literal["apart", "actions"]
 LogFormat = Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"]
 
 
@@ -70,6 +72,17 @@ class PrepareConfig(Frozen):
     split: SplitConfig = SplitConfig()
     reward: RewardConfig = RewardConfig()
     content_features: Positive = 64  # width of the text and category embedding
+    impressions: Impressions = "apart"  # "actions": what was shown without response is in the histories too
+
+    @model_validator(mode="after")
+    def _actions_have_a_reward(self) -> "PrepareConfig":
+        rewarded = {*self.reward.base, *self.reward.per_log_value}
+        if self.impressions == "actions" and IMPRESSION not in rewarded:
+            raise ValueError(
+                f'prepare.impressions is "actions", but prepare.reward.base has no {IMPRESSION}, must hold what an '
+                "impression without response is worth; add impression = 0.0"
+            )
+        return self
 
 
 class StateConfig(Frozen):

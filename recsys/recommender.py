@@ -57,11 +57,17 @@ class Recommender:
         self.catalogue: Catalogue = bundle.catalogue
         self.version: str = bundle.version
         self.event_types: tuple[str, ...] = bundle.info.event_types
-        # what a history is made of: impressions are not feedback
+        self.reads_impressions: bool = bundle.info.impressions == "actions"  # those without response
+        self.feedback_types: tuple[str, ...] = tuple(
+            name for name in self.event_types if name != columns.IMPRESSION
+        )
+        # what a history is made of
         self._type_code = {
-            name: code for code, name in enumerate(self.event_types) if name != columns.IMPRESSION
+            name: code
+            for code, name in enumerate(self.event_types)
+            if name != columns.IMPRESSION or self.reads_impressions
         }
-        self.feedback_types: tuple[str, ...] = tuple(self._type_code)
+        self._shown_code = self._type_code.get(columns.IMPRESSION, -1)
         # types whose reward hangs on the value: without one their base alone would say something else
         slopes = bundle.info.reward.per_log_value
         self.needs_value: frozenset[str] = frozenset(
@@ -75,7 +81,10 @@ class Recommender:
         self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
 
     def history(self, events: Sequence[LoggedEvent], attributes: dict[str, str] | None = None) -> History:
-        """Return the history of events in time order; unknown items and types, and impressions, are left out."""
+        """Return the history of events in time order; unknown items and types are left out.
+
+        So are impressions, unless the bundle reads them; then those without response are expected, and no others.
+        """
         index_of = self.catalogue.index_of
         known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
         coded = self._attributes(attributes)
@@ -109,7 +118,8 @@ class Recommender:
         query, support_events = self._query(history, adapt=adapt)
         banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
         if exclude_seen:
-            banned = np.union1d(banned, history.item).astype(np.int32)
+            had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
+            banned = np.union1d(banned, had).astype(np.int32)
         candidates, scores = self._candidates(query, n, banned)
         places, propensities = draw_list(scores, n, exploration, np.random.default_rng(seed))
         return Recommendation(

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from recsys.columns import IMPRESSION
 from recsys.recommender import LoggedEvent, Recommendation, Recommender, ServedBy
 from recsys.types import ExternalId
 
@@ -65,7 +66,11 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
     index_of = recommender.catalogue.index_of
     exclude = {index_of[item_id] for item_id in ask.exclude if item_id in index_of}
     if ask.rung == "popular":
-        seen = {index_of[event.item_id] for event in ask.events if event.item_id in index_of}
+        seen = {
+            index_of[event.item_id]
+            for event in ask.events
+            if event.item_id in index_of and event.event_type != IMPRESSION
+        }
         return recommender.popular(
             ask.n, seed=ask.seed, exclude=exclude | seen if ask.exclude_seen else exclude
         )

@@ -24,7 +24,7 @@ from recsys import columns as c
 from recsys.adaptation import AdaptationPrior
 from recsys.candidates.index import CandidateIndex, load_index
 from recsys.catalogue import Catalogue
-from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
+from recsys.config import ExplorationConfig, Impressions, IndexConfig, RewardConfig, StateConfig
 from recsys.errors import UserError
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape
@@ -60,6 +60,7 @@ class BundleInfo:
     reward: RewardConfig
     index: IndexConfig
     exploration: ExplorationConfig
+    impressions: Impressions = "apart"  # "actions": a history holds what was shown without response too
 
     def to_json(self) -> str:
         """Return the text of bundle.json."""
@@ -70,6 +71,7 @@ class BundleInfo:
             "event_types": self.event_types,
             "attributes": self.attributes,
             "attribute_values": self.attribute_values,
+            "impressions": self.impressions,
         }
         for name in ("state", "reward", "index", "exploration"):
             plain[name] = getattr(self, name).model_dump(mode="json")
@@ -93,6 +95,7 @@ class BundleInfo:
             reward=RewardConfig(**raw["reward"]),
             index=IndexConfig(**raw["index"]),
             exploration=ExplorationConfig(**raw["exploration"]),
+            impressions=raw.get("impressions", "apart"),  # bundles of before the choice
         )
 
 

@@ -2,8 +2,9 @@
 
 A case is a history longer than the largest number of shots K. Its query is what the user does after event K: the
 positively rewarded items that are not among the first K. For every k ≤ K the support is the first k events, and the
-first K items are kept out of the ranking, so that only the support changes from one k to the next. Two slices ask
-different questions: completing the basket that event K belongs to, and the next session that brings something new.
+first K items are kept out of the ranking, so that only the support changes from one k to the next. Where histories hold
+what was shown without response, such an event counts among the K, but its item may be ranked and asked for. Two slices
+ask different questions: completing the basket that event K belongs to, and the next session that brings something new.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from datetime import datetime
 import numpy as np
 
 from recsys.evaluation.ranking import QuerySets
-from recsys.logs.prepared import PreparedLog, Role
+from recsys.logs.prepared import PreparedLog, Role, had
 from recsys.mdp.state import History
 from recsys.mdp.windows import attributes_of
 from recsys.types import BoolArray, IntArray, LongArray
@@ -24,6 +25,7 @@ class ColdCases:
 
     history: LongArray  # (user,) of the prepared log
     first: tuple[History, ...]  # the first K events of each
+    excluded: list[IntArray]  # items kept out of each user's ranking
     query: QuerySets
     basket_completion: QuerySets  # the rest of the session of event K; may be empty for a user
     next_session: QuerySets  # the next session with a new, rewarded item; may be empty for a user
@@ -36,15 +38,11 @@ class ColdCases:
         return ColdCases(
             self.history[part],
             self.first[part],
+            self.excluded[part],
             self.query.rows(part),
             self.basket_completion.rows(part),
             self.next_session.rows(part),
         )
-
-    @property
-    def excluded(self) -> list[IntArray]:
-        """Items kept out of each user's ranking."""
-        return [np.unique(history.item) for history in self.first]
 
 
 def without_attributes(cases: ColdCases) -> ColdCases:
@@ -87,6 +85,7 @@ def cold_cases(
     candidates = candidates[np.diff(log.history_offsets)[candidates] > shots]
     kept: list[int] = []
     first: list[History] = []
+    excluded: list[IntArray] = []
     query: list[IntArray] = []
     completion: list[IntArray] = []
     following: list[IntArray] = []
@@ -98,7 +97,7 @@ def cold_cases(
             history = history.first(int(np.searchsorted(history.timestamp, end)))
         if len(history) <= shots:
             continue
-        support = history.item[:shots]
+        support = np.unique(history.item[:shots][had(log, history.event_type[:shots])])
         later = np.arange(shots, len(history))
         wanted = later[(history.reward[later] > 0) & ~np.isin(history.item[later], support)]
         if not len(wanted):
@@ -107,12 +106,14 @@ def cold_cases(
         after = session[session > history.session[shots - 1]]
         kept.append(index)
         first.append(history.first(shots))
+        excluded.append(support)
         query.append(np.unique(history.item[wanted]))
         completion.append(np.unique(history.item[wanted[session == history.session[shots - 1]]]))
         following.append(np.unique(history.item[wanted[session == (after.min() if len(after) else -1)]]))
     return ColdCases(
         np.array(kept, np.int64),
         tuple(first),
+        excluded,
         QuerySets.of(query),
         QuerySets.of(completion),
         QuerySets.of(following),

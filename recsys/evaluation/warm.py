@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys.evaluation.cold_start import history_of
 from recsys.evaluation.ranking import QuerySets
-from recsys.logs.prepared import PreparedLog, Role
+from recsys.logs.prepared import PreparedLog, Role, had
 from recsys.mdp.state import History
 from recsys.types import IntArray, LongArray
 
@@ -28,17 +28,13 @@ class WarmCases:
 
     history: LongArray  # (user,) of the prepared log
     support: tuple[History, ...]
+    excluded: list[IntArray]  # items kept out of each user's ranking
     query: QuerySets
     next_session: QuerySets  # the next session with a new, rewarded item; may be empty for a user
     query_events: LongArray  # (user, 2): the events [start, end) of the log that the query is read from
 
     def __len__(self) -> int:
         return len(self.history)
-
-    @property
-    def excluded(self) -> list[IntArray]:
-        """Items kept out of each user's ranking."""
-        return [np.unique(history.item) for history in self.support]
 
 
 def before_validation(log: PreparedLog) -> PreparedLog:
@@ -64,6 +60,7 @@ def warm_cases(
     end = None if until is None else seconds_of(until)
     kept: list[int] = []
     histories: list[History] = []
+    excluded: list[IntArray] = []
     query: list[IntArray] = []
     following: list[IntArray] = []
     events: list[tuple[int, int]] = []
@@ -75,7 +72,8 @@ def warm_cases(
             history = history.first(int(np.searchsorted(history.timestamp, end)))
         first = int(log.history_train_end[index])
         later = np.arange(first, len(history))
-        wanted = later[(history.reward[later] > 0) & ~np.isin(history.item[later], history.item[:first])]
+        known = np.unique(history.item[:first][had(log, history.event_type[:first])])
+        wanted = later[(history.reward[later] > 0) & ~np.isin(history.item[later], known)]
         if not len(wanted):
             continue
         session = history.session[wanted]
@@ -83,12 +81,14 @@ def warm_cases(
         start = int(log.history_offsets[index])
         kept.append(index)
         histories.append(history.first(first))
+        excluded.append(known)
         query.append(np.unique(history.item[wanted]))
         following.append(np.unique(history.item[wanted[session == (after.min() if len(after) else -1)]]))
         events.append((start + first, start + len(history)))
     return WarmCases(
         np.array(kept, np.int64),
         tuple(histories),
+        excluded,
         QuerySets.of(query),
         QuerySets.of(following),
         np.array(events, np.int64).reshape(-1, 2),

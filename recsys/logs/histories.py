@@ -1,8 +1,8 @@
 """One bucket of events put into histories: sorted by (history, time, tie), sessions numbered.
 
 Events of one second-exact instant are ordered by a seeded hash of their ids, so nothing can profit from the
-order of the file; those of one session stay together. Sessions are those of the feedback: being shown something
-neither ends a silence nor begins a session, as in the live store, whose histories hold no impressions.
+order of the file; those of one session stay together. Sessions are those of what stands in the histories: kept apart,
+being shown something neither ends a silence nor begins a session.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys import columns as c
+from recsys.config import Impressions
 from recsys.datasets.parsing import flat
-from recsys.logs.coded import EVENT_HASH, TYPE_CODE
+from recsys.logs.coded import EVENT_HASH, ITEM_CODE, TYPE_CODE
 from recsys.logs.hashing import hash_strings, salted
 from recsys.logs.sessions import begins_by_gap, begins_by_name, ordinals
 from recsys.types import BoolArray, IntArray, LongArray
@@ -28,11 +29,16 @@ class HistoryBucket:
     users: pa.Array  # (history,) user ids, null for an anonymous session
     times: LongArray  # (event,) microseconds
     feedback: BoolArray  # (event,) all but impressions
-    session: IntArray  # (feedback event,)
+    tokens: BoolArray  # (event,) what stands in the histories: feedback and, as actions, impressions without response
+    session: IntArray  # (token,)
 
 
 def sort_histories(
-    bucket: pa.Table, gap_s: float | None, tie_seed: int, impression: int | None
+    bucket: pa.Table,
+    gap_s: float | None,
+    tie_seed: int,
+    impression: int | None,
+    impressions: Impressions = "apart",
 ) -> HistoryBucket:
     """Sort one bucket of `Intake.events`; `impression` is that type's code, None if the log has no such type."""
     history = bucket["_hash"].to_numpy()
@@ -53,9 +59,10 @@ def sort_histories(
     begins_history = np.diff(code, prepend=-1) != 0
     starts = np.flatnonzero(begins_history)
     feedback = flat(events[TYPE_CODE]).to_numpy() != (-1 if impression is None else impression)
-    # who was only shown things has sessions too, in the event table alone
+    tokens = feedback if impressions == "apart" else feedback | ~_answered(events, code, feedback)
+    # kept apart, who was only shown things has sessions too, in the event table alone
     lengths = np.diff(np.append(starts, len(code)))
-    leading = np.flatnonzero(feedback | ~np.repeat(np.logical_or.reduceat(feedback, starts), lengths))
+    leading = np.flatnonzero(tokens | ~np.repeat(np.logical_or.reduceat(tokens, starts), lengths))
     begins_led = np.diff(code[leading], prepend=-1) != 0
     if gap_s is None:
         begins = begins_by_name(session[order][leading], begins_led)
@@ -64,8 +71,22 @@ def sort_histories(
         first = leading[np.flatnonzero(begins)[np.cumsum(begins) - 1]]
         events = _name_sessions(events, first[_nearest(leading, code, times)], times)
     users = flat(events[c.USER_ID]).take(pa.array(starts))
-    session = ordinals(begins, begins_led)[feedback[leading]]
-    return HistoryBucket(events, starts, users, times, feedback, session)
+    session = ordinals(begins, begins_led)[tokens[leading]]
+    return HistoryBucket(events, starts, users, times, feedback, tokens, session)
+
+
+def _answered(events: pa.Table, code: IntArray, feedback: BoolArray) -> BoolArray:
+    """Return which events name an item and a recommendation that feedback of their history names too, (event,)."""
+    named = flat(events[c.RECOMMENDATION_ID]).dictionary_encode().indices
+    recommendation = pc.fill_null(named, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    item = flat(events[ITEM_CODE]).to_numpy().astype(np.int64)
+    # three codes as one number, in two steps, because their product may not fit
+    shown = recommendation * (int(item.max(initial=0)) + 1) + item
+    _, shown = np.unique(shown, return_inverse=True)
+    key = shown * (int(code.max(initial=0)) + 1) + code
+    answers = feedback & (recommendation >= 0)
+    answered: BoolArray = np.isin(key, key[answers]) & (recommendation >= 0)
+    return answered
 
 
 def _nearest(leading: LongArray, code: IntArray, times: LongArray) -> LongArray:

@@ -6,7 +6,6 @@ The same log, configuration and seed give the same bytes, whatever the order of 
 
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     adapter = open_log(config.log)
     prepared_folder(out, config.log.path)
     event_types = pa.array(rewarded_types(config.reward), pa.string())
+    impression = event_types.index(c.IMPRESSION).as_py()
     with (
         tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
         Quarantine(out / "quarantine.csv") as refused,
@@ -69,7 +69,7 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     users, history_user = _users(adapter.users(), histories, adapter.source)
     lengths = np.concatenate(histories.lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    split = _split(config, seed, out, histories, history_user, users, feedback)
+    split = _split(config, seed, out, histories, history_user, users, feedback, impression)
     train_end = split.train_end(_before(out, offsets, split.test_from, config.log.rows_per_bucket))
     attributes, values, codes = user_attributes(users)
     if progress:
@@ -95,12 +95,13 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         reward_per_log_value=dict(config.reward.per_log_value),
         events=feedback + intake.impressions,
         impressions=intake.impressions,
+        impressions_are=config.impressions,
         items=items.num_rows,
         users=users.num_rows,
         histories=len(lengths),
         sessions=histories.sessions,
         quarantined=quarantined,
-        first_event=utc_text(int(np.concatenate(histories.began).min())),
+        first_event=utc_text(_first(histories)),
         last_event=utc_text(histories.ended),
         test_from=None if split.test_from is None else utc_text(split.test_from),
         validation_from=None if split.validation_from is None else utc_text(split.validation_from),
@@ -125,13 +126,11 @@ def _write_events(
     ranks = intake.items.sorted_order()
     tie_seed = derive_seed(seed, "ties")
     events = intake.events.rows
-    with EventWriter(
-        out, events - intake.impressions, intake.items.values, intake.event_types.values, config.reward
-    ) as writer:
+    with EventWriter(out, intake.items.values, intake.event_types.values, config.reward) as writer:
         for table, left in intake.events.tables():
             item = pa.array(ranks[table[ITEM_CODE].to_numpy()])
             table = table.set_column(table.column_names.index(ITEM_CODE), ITEM_CODE, item)
-            writer.write(sort_histories(table, gap_s, tie_seed, intake.impression))
+            writer.write(sort_histories(table, gap_s, tie_seed, intake.impression, config.impressions))
             if progress:
                 progress("sorting", events - left, events)
     return writer.histories
@@ -154,22 +153,35 @@ def _split(
     history_user: np.ndarray,
     users: pa.Table,
     feedback: int,
+    impression: int,
 ) -> Split:
+    """Return the split that feedback alone decides: whoever gave none is nobody's cold user."""
     anonymous = history_user < 0
-    began = np.concatenate(histories.began)
+    never_cold = anonymous | ~np.concatenate(histories.responded)
     if config.split.kind == "users":
         of_history = flat(users[c.USER_ID]).take(pa.array(history_user, mask=anonymous))
-        return split_by_user(config.split, hash_strings(of_history), anonymous, derive_seed(seed, "split"))
-    chunks = partial(_time_chunks, out, config.log.rows_per_bucket)
-    cut = cut_time(config.split, chunks, feedback, int(began.min()), histories.ended)
-    return split_by_time(config.split, cut, began, anonymous)
+        return split_by_user(config.split, hash_strings(of_history), never_cold, derive_seed(seed, "split"))
+    rows = config.log.rows_per_bucket
+
+    def times() -> Iterator[LongArray]:
+        types = _chunks(out, "event_type", np.int8, rows)
+        for seconds, kind in zip(_chunks(out, "timestamp", np.int64, rows), types, strict=True):
+            yield seconds[kind != impression]
+
+    cut = cut_time(config.split, times, feedback, _first(histories), histories.ended)
+    return split_by_time(config.split, cut, np.concatenate(histories.began), never_cold)
 
 
-def _time_chunks(out: Path, rows: int) -> Iterator[LongArray]:
-    with (out / "arrays" / "timestamp.npy").open("rb") as file:
+def _first(histories: Histories) -> int:
+    """Return the second of the first feedback."""
+    return int(np.concatenate(histories.began)[np.concatenate(histories.responded)].min())
+
+
+def _chunks(out: Path, name: str, dtype: npt.DTypeLike, rows: int) -> Iterator[npt.NDArray[Any]]:
+    with (out / "arrays" / f"{name}.npy").open("rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
-        while len(chunk := np.fromfile(file, dtype=np.int64, count=rows)):
+        while len(chunk := np.fromfile(file, dtype=dtype, count=rows)):
             yield chunk
 
 
@@ -179,7 +191,7 @@ def _before(out: Path, offsets: LongArray, cut: int | None, rows: int) -> LongAr
         return np.diff(offsets)
     counts = np.zeros(len(offsets) - 1, dtype=np.int64)
     begin = 0
-    for chunk in _time_chunks(out, rows):
+    for chunk in _chunks(out, "timestamp", np.int64, rows):
         history = np.searchsorted(offsets, np.arange(begin, begin + len(chunk)), side="right") - 1
         counts += np.bincount(history, weights=chunk < cut, minlength=len(counts)).astype(np.int64)
         begin += len(chunk)

@@ -13,13 +13,23 @@ Layout of the folder:
     arrays/history_user.npy         (history,) int32, -1 = anonymous session
     arrays/history_role.npy         (history,) int8, see Role
     arrays/history_train_end.npy    (history,) int64: events of the history before the cut, 0 for cold users
-    arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (feedback event,)
+    arrays/item.npy event_type.npy reward.npy timestamp.npy session.npy     (event of a history,)
                            int32 int8 float32 int64 (seconds, UTC) int32 (session's ordinal in its history)
 
 A *history* is everything one user did in time order; an anonymous session is a history of its own. Impressions are
-not feedback: they stand in the event table, for replay, and in none of the arrays, just as the live store keeps them
-apart from a user's events. So lengths, sessions, roles, the cut and when a user is first seen follow from feedback
-alone, and who was only shown things has no history (as a user, they come after those who have one).
+not feedback. With `prepare.impressions = "apart"` they stand in the event table, for replay, and in none of the arrays:
+lengths and sessions follow from feedback alone, and who was only shown things has no history (as a user, they come
+after those who have one).
+
+With "actions" an impression without response is an event of its history too, of type impression and with that type's
+reward; who was only shown things has a history. An impression is answered by feedback of the same history that names
+its recommendation and item. Then it is no event of its own: the response, at the time of the response, is what became
+of it, so that no state knows of a response before it came. Feedback that names no recommendation answers nothing.
+Sessions are those of the events in the histories, as they are live.
+
+The cut, its share of the newest events, who is cold and since when are decided by feedback alone in both cases, so
+the splits are the same; who never gave any is no cold user. Which items a user *has* (`had`) follows from feedback too:
+what was merely shown stays a question and an answer worth giving.
 """
 
 import json
@@ -29,8 +39,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys.columns import IMPRESSION
+from recsys.config import Impressions
 from recsys.errors import UserError
-from recsys.types import ByteArray, FloatArray, IntArray, LongArray
+from recsys.types import BoolArray, ByteArray, FloatArray, IntArray, LongArray
 
 
 class Role(IntEnum):
@@ -61,10 +73,18 @@ class PreparedInfo:
     last_event: str
     test_from: str | None  # the cut, ISO 8601; None for a split by users
     validation_from: str | None
-    impressions: int = 0  # events of the event table that are in no history
+    impressions: int = 0  # among the events of the event table
+    impressions_are: Impressions = "apart"  # or "actions": those without response are in the histories
     session_gap_s: float | None = None  # silence that ended a session; None where the log names sessions
     rows_read: int = 0  # source rows = events + quarantined + removed_by_rule, where a row is one event
     removed_by_rule: dict[str, int] = field(default_factory=dict)  # stated cleaning rule -> rows, no errors
+
+    @property
+    def shown_type(self) -> int | None:
+        """Code of what was shown without response; None where histories hold no such events."""
+        if self.impressions_are == "apart" or IMPRESSION not in self.event_types:
+            return None
+        return self.event_types.index(IMPRESSION)
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,12 @@ def identified(log: PreparedLog, histories: LongArray) -> LongArray:
     """Return the histories of identified users, or all of them where the log identifies nobody."""
     known = np.asarray(log.history_user[histories]) >= 0
     return histories[known] if known.any() else histories
+
+
+def had(log: PreparedLog, event_type: ByteArray) -> BoolArray:
+    """Return which events make their item the user's: all but what was shown without response; (event,)."""
+    codes = np.asarray(event_type)
+    return np.ones(codes.shape, bool) if log.info.shown_type is None else codes != log.info.shown_type
 
 
 ARRAYS = tuple(name for name in PreparedLog.__dataclass_fields__ if name not in ("root", "info"))

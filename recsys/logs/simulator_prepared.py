@@ -55,6 +55,8 @@ def prepared_actions(
         last_event=str(np.datetime64(int(actions.timestamp.max()), "s")),
         test_from=None,
         validation_from=None,
+        impressions=len(actions),
+        impressions_are="actions",
     )
     return PreparedLog(
         root=Path("simulated"),

@@ -1,4 +1,4 @@
-"""The events of a prepared log written bucket by bucket: all in Parquet parts, the feedback in arrays as well."""
+"""The events of a prepared log written bucket by bucket: all in Parquet parts, histories in arrays as well."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from recsys.logs.arrays import ArrayWriter
 from recsys.logs.coded import ITEM_CODE, TYPE_CODE, as_events
 from recsys.logs.histories import HistoryBucket
 from recsys.mdp.reward import rewards
-from recsys.types import ByteArray, IntArray, LongArray
+from recsys.types import BoolArray, ByteArray, IntArray, LongArray
 
 _PER_SECOND = 1_000_000
 _GROUP_ROWS = 131_072
@@ -24,22 +24,23 @@ _GROUP_ROWS = 131_072
 
 @dataclass
 class Histories:
-    """What is kept in memory of the histories written so far: of their feedback, and who gave none."""
+    """What is kept in memory of the histories written so far, and of those who have none."""
 
     lengths: list[LongArray] = field(default_factory=list)
-    began: list[LongArray] = field(default_factory=list)  # seconds
-    ended: int = -(2**62)
+    began: list[LongArray] = field(
+        default_factory=list
+    )  # second of the first feedback; without any, of the history
+    responded: list[BoolArray] = field(default_factory=list)  # histories with feedback
+    ended: int = -(2**62)  # second of the last feedback
     users: list[pa.Array] = field(default_factory=list)
-    only_shown: list[pa.Array] = field(default_factory=list)  # users with impressions and no feedback
+    only_shown: list[pa.Array] = field(default_factory=list)  # users with impressions and no history
     sessions: int = 0
 
 
 class EventWriter:
     """Writes buckets of histories in the order in which they come."""
 
-    def __init__(
-        self, root: Path, feedback: int, items: pa.Array, event_types: pa.Array, reward: RewardConfig
-    ) -> None:
+    def __init__(self, root: Path, items: pa.Array, event_types: pa.Array, reward: RewardConfig) -> None:
         self.histories = Histories()
         self._root = root
         self._items = items
@@ -55,7 +56,7 @@ class EventWriter:
             "session": np.int32,
         }
         self._arrays = {
-            name: self._open.enter_context(ArrayWriter(root / "arrays" / f"{name}.npy", feedback, kind))
+            name: self._open.enter_context(ArrayWriter(root / "arrays" / f"{name}.npy", kind))
             for name, kind in kinds.items()
         }
 
@@ -70,7 +71,7 @@ class EventWriter:
     def write(self, bucket: HistoryBucket) -> None:
         """Write whole histories."""
         events = bucket.events
-        kept = bucket.feedback
+        kept = bucket.tokens
         item: IntArray = events[ITEM_CODE].to_numpy()[kept]
         code: ByteArray = events[TYPE_CODE].to_numpy()[kept]
         value = flat(events[c.VALUE]).to_numpy(zero_copy_only=False)[kept]
@@ -91,9 +92,17 @@ class EventWriter:
         lengths = np.add.reduceat(kept.astype(np.int64), bucket.starts)
         gave = lengths > 0
         ends = np.cumsum(lengths)[gave]
+        first = ends - lengths[gave]
+        responds = bucket.feedback[kept]
+        place = np.where(responds, np.arange(len(responds)), len(responds))
+        earliest = np.minimum.reduceat(place, first) if len(first) else first
+        responded = earliest < len(responds)
         self.histories.lengths.append(lengths[gave])
-        self.histories.began.append(seconds[ends - lengths[gave]])
-        self.histories.ended = max(self.histories.ended, int(seconds.max(initial=self.histories.ended)))
+        self.histories.began.append(seconds[np.where(responded, earliest, first)])
+        self.histories.responded.append(responded)
+        self.histories.ended = max(
+            self.histories.ended, int(seconds[responds].max(initial=self.histories.ended))
+        )
         self.histories.users.append(bucket.users.filter(pa.array(gave)))
         self.histories.only_shown.append(bucket.users.filter(pa.array(~gave)).drop_null())
         self.histories.sessions += int((bucket.session[ends - 1] + 1).sum())

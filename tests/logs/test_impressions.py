@@ -1,12 +1,15 @@
-"""What was shown is kept for replay and is no part of anybody's history."""
+"""What was shown is kept for replay; it is no part of anybody's history, unless it is asked for as actions."""
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
-from recsys.config import LogConfig, PrepareConfig, SplitConfig
+from recsys.config import LogConfig, PrepareConfig, RewardConfig, SplitConfig
 from recsys.errors import UserError
 from recsys.logs.prepare import prepare
-from recsys.logs.prepared import open_prepared
+from recsys.logs.prepared import Role, open_prepared
 
 HOUR = 3600
 EVENTS = [
@@ -102,3 +105,130 @@ def test_a_stretch_of_the_log_without_feedback_is_no_obstacle(write_log, tmp_pat
     """One row to a bucket: most buckets hold impressions only."""
     info = prepare(config(write_log(EVENTS + SHOWN, rows_per_bucket=1)), 7, tmp_path / "small")
     assert info == prepare(config(write_log(EVENTS + SHOWN)), 7, tmp_path / "large")
+
+
+ANSWERED = [
+    # what was shown, and what became of it: (event, user, session, item, type, second, value, recommendation)
+    ("i1", "ann", "s1", "x", "impression", 10, None, "r1"),
+    ("i2", "ann", "s1", "y", "impression", 10, None, "r1"),
+    ("a1", "ann", "s1", "y", "click", 15, None, "r1"),
+    ("a2", "ann", "s1", "y", "purchase", 40, 2.0, "r1"),  # a second response to the same impression
+    ("i3", "ann", "s1", "y", "impression", 60, None, "r2"),  # the same item again, without response
+    ("a3", "ann", "s2", "z", "click", 90, None, "r2"),  # r2 did not show z
+    ("i4", "ann", "s2", "z", "impression", 95, None, None),
+    ("a4", "ann", "s2", "z", "click", 99, None, None),  # nothing says what this answers
+    ("i5", "bob", "s3", "y", "impression", 12, None, "r1"),  # another history: not answered by ann
+    ("i6", "cat", "s4", "x", "impression", 3 * 24 * HOUR, None, "r9"),  # after all feedback
+    ("i7", None, "s5", "x", "impression", 20, None, "r5"),
+    ("n1", None, "s5", "x", "click", 21, None, "r5"),
+]
+
+
+def as_actions(log, **split):
+    cut = SplitConfig(**split) if split else SplitConfig(kind="users", test_share=0.0, validation_share=0.0)
+    return PrepareConfig(log=log, split=cut, content_features=4, impressions="actions")
+
+
+def named(log: LogConfig, recommendations) -> LogConfig:
+    path = log.path / "events.parquet"
+    pq.write_table(
+        pq.read_table(path).append_column("recommendation_id", pa.array(recommendations, pa.string())), path
+    )
+    return log
+
+
+def test_as_actions_impressions_without_response_are_events_and_answered_ones_are_their_response(
+    write_log, tmp_path
+):
+    for rows_per_bucket in (1, 1_000_000):
+        out = tmp_path / f"out{rows_per_bucket}"
+        log = named(
+            write_log([row[:7] for row in ANSWERED], rows_per_bucket=rows_per_bucket),
+            [row[7] for row in ANSWERED],
+        )
+        info = prepare(as_actions(log), 7, out)
+        prepared = open_prepared(out)
+        users = pq.read_table(out / "users.parquet")["user_id"].to_pylist()
+        items = pq.read_table(out / "items.parquet")["item_id"].to_pylist()
+        told = {}
+        for history, user in enumerate(prepared.history_user.tolist()):
+            part = slice(*prepared.history_offsets[history : history + 2])
+            told[users[user] if user >= 0 else None] = [
+                (items[item], info.event_types[kind], second)
+                for item, kind, second in zip(
+                    prepared.item[part], prepared.event_type[part], prepared.timestamp[part], strict=True
+                )
+            ]
+        assert told == {
+            "ann": [
+                ("x", "impression", 10),
+                ("y", "click", 15),
+                ("y", "purchase", 40),
+                ("y", "impression", 60),
+                ("z", "click", 90),
+                ("z", "impression", 95),
+                ("z", "click", 99),
+            ],
+            "bob": [("y", "impression", 12)],
+            "cat": [("x", "impression", 3 * 24 * HOUR)],
+            None: [("x", "click", 21)],
+        }
+        shown = prepared.event_type == info.shown_type
+        assert prepared.reward[shown].tolist() == [0.0] * 5
+        assert (info.events, info.impressions, info.histories) == (12, 7, 4)
+        assert info.last_event < "1970-01-01T00:02"  # of feedback
+        assert prepared.history_train_end.tolist() == np.diff(prepared.history_offsets).tolist()
+
+
+@pytest.mark.parametrize("kind", ["time", "users"])
+def test_who_is_cold_and_where_the_cut_lies_is_the_same_for_actions(write_log, tmp_path, kind):
+    """Feedback decides; those who were only shown things train."""
+    generator = np.random.default_rng(0)
+    rows = [
+        (
+            str(n),
+            f"u{n % 30}",
+            f"s{n % 30}",
+            "xyz"[n % 3],
+            "click",
+            30_000 * (n % 30) + int(generator.integers(10**5)),
+            None,
+        )
+        for n in range(200)
+    ]
+    rows += [
+        (
+            f"i{n}",
+            f"u{n % 40}",
+            f"s{n % 40}",
+            "xyz"[n % 3],
+            "impression",
+            int(generator.integers(10**6)),
+            None,
+        )
+        for n in range(400)
+    ]
+    split = SplitConfig(kind=kind, validation_share=0.3)
+    log = write_log(rows)
+    kept = {}
+    for impressions in ("apart", "actions"):
+        out = tmp_path / impressions
+        info = prepare(
+            PrepareConfig(log=log, split=split, content_features=4, impressions=impressions), 7, out
+        )
+        prepared = open_prepared(out)
+        users = pq.read_table(out / "users.parquet")["user_id"].to_pylist()
+        roles = dict(zip([users[user] for user in prepared.history_user], prepared.history_role, strict=True))
+        kept[impressions] = (info.test_from, info.validation_from, info.first_event, info.last_event), roles
+    (cuts, apart), (same_cuts, actions) = kept["apart"], kept["actions"]
+    assert cuts == same_cuts
+    assert {user: actions[user] for user in apart} == apart
+    assert set(apart.values()) == set(Role)
+    assert len(actions) == 40
+    assert {actions[user] for user in set(actions) - set(apart)} == {Role.TRAIN}
+
+
+def test_impressions_as_actions_need_a_reward():
+    reward = RewardConfig(base={"click": 1.0})
+    with pytest.raises(ValidationError, match=r"has no impression, .* add impression = 0\.0"):
+        PrepareConfig(log=LogConfig(path="x"), reward=reward, impressions="actions")

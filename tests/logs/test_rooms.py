@@ -156,7 +156,7 @@ def test_rare_attribute_values_share_a_code_and_unknown_is_zero():
 
 
 def test_arrays_written_in_pieces_open_as_one(tmp_path):
-    with ArrayWriter(tmp_path / "a.npy", 5, np.int16) as writer:
+    with ArrayWriter(tmp_path / "a.npy", np.int16) as writer:
         writer.append(np.array([1, 2]))
         writer.append(np.array([3, 4, 5]))
     whole = np.load(tmp_path / "a.npy", mmap_mode="r")

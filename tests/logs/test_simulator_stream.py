@@ -14,6 +14,7 @@ from recsys.logs.simulator_files import open_world, write_log
 from recsys.logs.simulator_policies import LoggingSettings, logging_policy
 from recsys.logs.simulator_prepared import prepared_actions
 from recsys.logs.simulator_stream import items_table, simulate, stream_events
+from recsys.randomness import numpy_generator
 from tests.logs.simulator_worlds import small_world
 
 BLOCK = 2048  # users whose chance is drawn together
@@ -128,6 +129,40 @@ def test_lives_become_histories_in_which_every_shown_item_is_an_action():
         assert np.array_equal(log.item[part], actions.item[mine])
         assert np.array_equal(log.timestamp[part], actions.timestamp[mine])
         assert log.user_attributes[user, 0] == segment[user] + 1
+
+
+def test_a_log_from_disk_as_actions_has_the_histories_of_the_same_actions_in_memory(tmp_path):
+    world = small_world(items=120)
+    segment, actions = simulate(
+        world, logging_policy(world), BLOCK, numpy_generator(5, "simulated users from 0"), 90.0
+    )
+    memory = prepared_actions(world, segment[:300], actions.of_users(0, 300))
+    write_log(world, LoggingSettings(), 300, 5, tmp_path / "log", chunk_users=90)
+    config = PrepareConfig(
+        log=LogConfig(path=tmp_path / "log"),
+        split=SplitConfig(kind="users", test_share=0.0, validation_share=0.0),
+        impressions="actions",
+    )
+    prepare(config, 7, tmp_path / "prepared")
+    disk = open_prepared(tmp_path / "prepared")
+    assert (disk.info.impressions, disk.info.sessions) == (memory.info.impressions, memory.info.sessions)
+    assert disk.info.event_types == memory.info.event_types
+    assert disk.info.shown_type == memory.info.shown_type == disk.info.event_types.index("impression")
+    # `prepare` orders users by a hash of their ids
+    names = pq.read_table(disk.root / "users.parquet")["user_id"].to_pylist()
+    place = {int(name[1:]): number for number, name in enumerate(names)}
+    history = np.argsort(disk.history_user)
+    assert len(history) == 300
+    for user in range(300):
+        at = history[place[user]]
+        on_disk = slice(*disk.history_offsets[at : at + 2])
+        in_memory = slice(*memory.history_offsets[user : user + 2])
+        for name in ("item", "event_type", "reward", "session"):
+            assert np.array_equal(getattr(disk, name)[on_disk], getattr(memory, name)[in_memory]), name
+        # a response stands where it came, 3 s after what it answers
+        waited = disk.timestamp[on_disk] - memory.timestamp[in_memory]
+        assert np.array_equal(waited, 3 * (disk.event_type[on_disk] != disk.info.shown_type))
+        assert np.array_equal(disk.user_attributes[place[user]], memory.user_attributes[user])
 
 
 def test_folders_of_another_origin_are_left_alone(tmp_path):
