@@ -40,6 +40,8 @@ def run(context: StepContext) -> Summary:
     torch.manual_seed(derive_seed(context.seed, "student"))
     student = StudentNetwork(shape)
     student.vectors = table.vectors
+    if teacher.states.memory is not None and student.states.memory is not None:
+        student.states.memory.load_state_dict(teacher.states.memory.state_dict())
     prior = copy.deepcopy(head.prior)
     distiller = Distiller(
         teacher,

@@ -11,26 +11,28 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
-from recsys.config import RunConfig
+from recsys.config import PretrainConfig, RunConfig
 from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.factors import ItemStatistics, item_statistics, training_events
+from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics, training_events
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
+from recsys.learning.memory import draw_folds, memory_factors
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.recency import age_weight, recent_popularity, training_end
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
-from recsys.mdp.windows import batches, cut_windows, read_windows
+from recsys.mdp.windows import Windows, batches, cut_windows, read_windows
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
-from recsys.types import LongArray
+from recsys.types import FloatArray, LongArray
 
 CURVES = ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax")
 HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
@@ -45,15 +47,27 @@ def run(context: StepContext) -> Summary:
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
     statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
-    network = teacher_for(log, config, statistics).to(device)
+    popularity = statistics.popularity
+    if settings.half_life_days is not None:
+        popularity = recent_popularity(log, old, settings.half_life_days)
+    network = teacher_for(log, config, statistics, popularity)
+    fold = start_memory(network, log, old, config)
+    network.to(device)
     target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
     reach = return_range(log, old, settings.discount)
     chance = torch_generator(context.seed, "pretrain")
     learner = DQNLearner(network, target, sampler, settings, reach, chance)
     shuffling = numpy_generator(context.seed, "pretrain-windows")
-    optimizer = optimizer_for(network, settings.learning_rate, settings.weight_decay)
+    optimizer = optimizer_for(
+        network,
+        settings.learning_rate,
+        settings.weight_decay,
+        tuned=[] if network.tower.memory is None else [network.tower.memory.weight],
+        tuned_rate=config.memory.rate,
+    )
     schedule = TargetSchedule.of(settings)
+    now = training_end(log, old)
     cases = validation_cases(context, log)
     best = BestEpoch(settings.patience)
     state = TrainingState(
@@ -66,16 +80,18 @@ def run(context: StepContext) -> Summary:
         context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
     update = counters["update"]
     for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
-        windows = cut_windows(log, old, config.state.max_events, 2, shuffling)
+        stretches = batches_by_fold(log, old, fold, config, shuffling)
         warmup = epoch < settings.warmup_epochs
         if epoch == settings.warmup_epochs:
             soft_update(target, network, 1.0)
         if not warmup:
             learner.refresh_index()
-        context.progress.start(-(-len(windows) // settings.batch_size), "batch", f"epoch {epoch + 1}")
+        context.progress.start(len(stretches), "batch", f"epoch {epoch + 1}")
         network.train()
-        for rows in batches(windows, settings.batch_size, shuffling):
-            losses = learner.losses(read_windows(log, rows, shuffling), warmup=warmup)
+        for held_out, rows in stretches:
+            network.tower.held_out_fold = target.tower.held_out_fold = held_out
+            batch = read_windows(log, rows, shuffling)
+            losses = learner.losses(batch, warmup=warmup, weight=window_weights(log, rows, settings, now))
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
@@ -84,6 +100,7 @@ def run(context: StepContext) -> Summary:
             if update % 20 == 0:
                 for name in CURVES:
                     context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
+        network.tower.held_out_fold = target.tower.held_out_fold = None
         quality = validation_quality(network, cases, config)
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
@@ -106,6 +123,54 @@ def run(context: StepContext) -> Summary:
     save_shape(network.shape, context.out / "teacher.json")
     statistics.save(context.out / "statistics.npz")
     return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+
+
+def start_memory(
+    network: QNetwork, log: PreparedLog, histories: LongArray, config: RunConfig
+) -> LongArray | None:
+    """Start the memory from what goes together in the training histories; return their folds, (history,)."""
+    if network.tower.memory is None:
+        return None
+    fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
+    matrix = interaction_matrix(log, histories)
+    network.tower.remember(
+        *memory_factors(matrix, fold, config.memory, derive_seed(config.seed, "memory-factors"))
+    )
+    return fold if config.memory.folds else None
+
+
+def batches_by_fold(
+    log: PreparedLog,
+    histories: LongArray,
+    fold: LongArray | None,
+    config: RunConfig,
+    chance: np.random.Generator,
+) -> list[tuple[int | None, Windows]]:
+    """Return the batches of one epoch in random order, each of one fold, because a batch shares its negatives."""
+    parts = (
+        [(None, histories)] if fold is None else [(f, histories[fold == f]) for f in np.unique(fold).tolist()]
+    )
+    drawn = [
+        (held_out, rows)
+        for held_out, part in parts
+        for rows in batches(
+            cut_windows(log, part, config.state.max_events, 2, chance), config.pretrain.batch_size, chance
+        )
+    ]
+    return [drawn[place] for place in chance.permutation(len(drawn))]
+
+
+def window_weights(
+    log: PreparedLog, rows: Windows, settings: PretrainConfig, now: int
+) -> torch.Tensor | None:
+    """Return ½^(age / half-life) · n^−p of each window, n the events of its history, mean 1; None where all are 1."""
+    if settings.half_life_days is None and settings.history_power == 0:
+        return None
+    length = np.maximum(log.history_train_end[rows.history], 1).astype(np.float64)
+    weight = length**-settings.history_power * age_weight(
+        log.timestamp[rows.end - 1], now, settings.half_life_days
+    )
+    return torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
 
 def held_out_health(
@@ -135,7 +200,9 @@ def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tup
     return low / (1.0 - discount), high / (1.0 - discount)
 
 
-def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics) -> QNetwork:
+def teacher_for(
+    log: PreparedLog, config: RunConfig, statistics: ItemStatistics, popularity: FloatArray
+) -> QNetwork:
     """Return a fresh teacher whose items start from content, co-occurrence and popularity."""
     shape = NetworkShape(
         items=log.content.shape[0],
@@ -151,10 +218,11 @@ def teacher_for(log: PreparedLog, config: RunConfig, statistics: ItemStatistics)
         id_dropout=config.model.id_dropout,
         dueling=config.pretrain.dueling,
         quantiles=config.pretrain.quantiles,
+        memory_features=config.memory.features,
     )
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)
-    log_popularity = np.log1p(statistics.popularity)
+    log_popularity = np.log1p(popularity)
     width = min(shape.item_features, statistics.factors.shape[1])
     factors = np.zeros((shape.items, shape.item_features), np.float32)
     factors[:, :width] = statistics.factors[:, :width]
@@ -187,6 +255,7 @@ STEP = Step(
         "state": config.state,
         "model": config.model,
         "factors": config.factors,
+        "memory": config.memory,
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
     },

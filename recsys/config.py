@@ -9,27 +9,22 @@ import tomllib
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from recsys.columns import IMPRESSION
 from recsys.errors import UserError
+from recsys.frozen import Frozen, Positive, PositiveFloat, Share
 from recsys.refusals import refusal
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-
+from recsys.training_config import DistillConfig as DistillConfig
+from recsys.training_config import FactorsConfig as FactorsConfig
+from recsys.training_config import MemoryConfig as MemoryConfig
+from recsys.training_config import MetatrainConfig as MetatrainConfig
+from recsys.training_config import PretrainConfig as PretrainConfig
 
 Impressions = Literal["apart", "actions"]
 LogFormat = Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"]
-
-
-class Frozen(BaseModel):
-    """Immutable settings that refuse unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LogConfig(Frozen):
@@ -61,8 +56,10 @@ class SplitConfig(Frozen):
 class RewardConfig(Frozen):
     """Reward of an event: base[event_type] + per_log_value[event_type] · sign(value) · log(1 + |value|)."""
 
-    base: dict[str, float] = {"impression": 0.0, "click": 0.2, "purchase": 1.0, "cancellation": -1.0}
-    per_log_value: dict[str, float] = {}
+    base: dict[str, float] = Field(
+        default_factory=lambda: {"impression": 0.0, "click": 0.2, "purchase": 1.0, "cancellation": -1.0}
+    )
+    per_log_value: dict[str, float] = Field(default_factory=dict)
 
 
 class PrepareConfig(Frozen):
@@ -103,128 +100,6 @@ class ModelConfig(Frozen):
     encoder: Literal["recurrent", "attention"] = "recurrent"
     dropout: Share = 0.2
     id_dropout: Share = 0.1  # share of items shown to training by content alone
-
-
-class PretrainConfig(Frozen):
-    """Q-learning: over logged sessions (the ranker), or over transitions between state vectors."""
-
-    epochs: Positive = 8
-    warmup_epochs: int = Field(default=2, ge=0)  # supervised head only
-    batch_size: Positive = 64  # histories
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: float = Field(default=1e-4, ge=0)
-    max_gradient_norm: PositiveFloat | None = 1.0  # none = no clipping
-    negatives: Positive = 512  # shared by the batch
-    discount: float = Field(default=0.5, ge=0.0, lt=1.0)
-    discount_hours: PositiveFloat | None = None  # discount is per so many hours; none = per event
-    n_step: Positive = 3
-    target: Literal["sarsa", "supported_max", "max"] = "supported_max"
-    double: bool = True  # the online network chooses what the target network values
-    truncated_sarsa: Literal["return_head", "expected"] = "return_head"  # where the log holds no next action
-    clip_targets: bool = True  # to the returns that the rewards of the log allow
-    support_threshold: Share = 0.1  # behaviour probability over the most likely action's
-    supervised_weight: float = Field(default=1.0, ge=0)  # of the behaviour head; 0 = none is learnt
-    conservative_weight: float = Field(default=1.0, ge=0)
-    temperature: PositiveFloat = 0.1  # of Q as a logit
-    td_weight: float = Field(default=1.0, ge=0)
-    td_loss: Literal["huber", "mse"] = "huber"
-    huber_threshold: PositiveFloat = 1.0  # where the squared loss turns linear
-    return_weight: float = Field(default=1.0, ge=0)  # of the return head; 0 = none is learnt
-    dueling: bool = True  # Q has a value of the state beside the inner product
-    quantiles: Positive = 1  # of the return's distribution; 1 = its mean alone
-    identified_only: bool = True  # anonymous sessions do not train if there are identified users
-    new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
-    bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
-    target_tau: Share = 0.01  # the target network's move towards the online one; 1 = a hard copy
-    target_interval: Positive = 1  # updates from one move to the next
-    final_target_tau: Share | None = None  # reached linearly after target_anneal_updates; none = no change
-    final_target_interval: Positive | None = None  # likewise
-    target_anneal_updates: int = Field(default=0, ge=0)
-    patience: Positive = 3
-
-    @model_validator(mode="after")
-    def _what_targets_need_is_learnt(self) -> "PretrainConfig":
-        if self.warmup_epochs > 0 and self.supervised_weight == 0 and self.conservative_weight == 0:
-            raise ValueError(
-                f"pretrain.warmup_epochs is {self.warmup_epochs}, must be 0 where supervised_weight and "
-                "conservative_weight are 0: there is nothing to warm up; set it so or raise a weight"
-            )
-        if self.target == "supported_max" and self.supervised_weight == 0:
-            raise ValueError(
-                "pretrain.supervised_weight is 0, must be above 0 for target supported_max, which asks the "
-                "behaviour head what the log supports; raise it or take target max or sarsa"
-            )
-        needed = "supervised_weight" if self.truncated_sarsa == "expected" else "return_weight"
-        if self.target == "sarsa" and getattr(self, needed) == 0:
-            raise ValueError(
-                f"pretrain.{needed} is 0, must be above 0 for target sarsa with truncated_sarsa "
-                f"{self.truncated_sarsa}; raise it or change truncated_sarsa"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_schedule_has_a_length(self) -> "PretrainConfig":
-        moves = self.final_target_tau is not None or self.final_target_interval is not None
-        if moves != (self.target_anneal_updates > 0):
-            raise ValueError(
-                f"pretrain.target_anneal_updates is {self.target_anneal_updates}, must be above 0 exactly where "
-                "final_target_tau or final_target_interval is given; set both or neither"
-            )
-        return self
-
-
-class FactorsConfig(Frozen):
-    """Co-occurrence factors: X' = D_history^-history_power X D_item^-item_power, truncated."""
-
-    features: Positive = 256
-    history_power: Share = 0.25
-    item_power: Share = 0.5
-    smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
-
-
-class MetatrainConfig(Frozen):
-    """The outer loop: learn to adapt to new users, forget nothing about old ones."""
-
-    epochs: Positive = 5
-    batch_size: Positive = 64  # users
-    learning_rate: PositiveFloat = 1e-3
-    weight_decay: float = Field(default=1e-4, ge=0)
-    max_support: Positive = 20
-    min_task_events: Positive = 6
-    initial_gain: float = 1.0
-    initial_noise: PositiveFloat = 1.0
-    temperature: PositiveFloat = 0.06  # of Q_u in the policy whose next draw is judged
-    max_query: Positive = 500  # events after the support that its query is read from
-    negatives: Positive = 2048
-    old_task_weight: float = Field(default=1.0, ge=0)
-    old_states: Positive = 512  # replayed per step
-    network_rate: float = Field(
-        default=0.1, ge=0
-    )  # learning rate of the teacher's network over learning_rate
-    scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains, likewise
-    map_rate: float = Field(default=0.1, ge=0)  # of the prior mean and the correction of features, likewise
-    refit_factors: bool = True  # from new tasks too, once they have taught the prior
-    patience: Positive = 3
-
-
-class DistillConfig(Frozen):
-    """A small student that ranks and adapts as the teacher does."""
-
-    hidden: Positive = 48
-    dropout: Share = 0.0
-    epochs: Positive = 6
-    batch_size: Positive = 64
-    learning_rate: PositiveFloat = 5e-3
-    teacher_top: Positive = 50
-    random_candidates: Positive = 200
-    temperature: PositiveFloat = 0.1
-    advantage_weight: float = Field(default=1.0, ge=0)
-    next_item_weight: float = Field(default=0.2, ge=0)
-    adapted_weight: float = Field(default=1.0, ge=0)
-    prior_rate: float = Field(
-        default=0.1, ge=0
-    )  # learning rate of the student's adaptation prior over its network's
-    patience: Positive = 3
 
 
 class IndexConfig(Frozen):
@@ -290,6 +165,7 @@ class RunConfig(Frozen):
     state: StateConfig = StateConfig()
     model: ModelConfig = ModelConfig()
     factors: FactorsConfig = FactorsConfig()
+    memory: MemoryConfig = MemoryConfig()
     pretrain: PretrainConfig = PretrainConfig()
     metatrain: MetatrainConfig = MetatrainConfig()
     distill: DistillConfig = DistillConfig()

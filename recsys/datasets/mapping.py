@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
-from recsys.config import Frozen, PositiveFloat
 from recsys.datasets.parsing import TimeUnit
 from recsys.errors import UserError
+from recsys.frozen import Frozen, PositiveFloat
 
 
 class EventColumns(Frozen):

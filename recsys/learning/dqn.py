@@ -183,10 +183,12 @@ class DQNLearner:
                 sampled_cross_entropy(own, action, others, negative, log_probability), weight
             )
         if config.conservative_weight > 0:
-            own = q_of_pairs(states, positive_side) * scale
-            others = q_of_candidates(states.advantage, states.value, negative_side) * scale
+            asked = states if logged.earlier is None else logged.earlier
+            own = q_of_pairs(asked, positive_side) * scale
+            others = q_of_candidates(asked.advantage, asked.value, negative_side) * scale
             conservative = weighted_mean(
-                sampled_cross_entropy(own, action, others, negative, log_probability), weight
+                sampled_cross_entropy(own, action, others, negative, log_probability, logged.taken(negative)),
+                weight,
             )
         return supervised, conservative, None
 

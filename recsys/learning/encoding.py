@@ -11,16 +11,15 @@ from typing import Protocol, TypeVar
 import torch
 
 from recsys.config import PretrainConfig
-from recsys.mdp.builder import n_step_returns
+from recsys.mdp.builder import Terminal, n_step_returns
 from recsys.mdp.state import StateBatch
 from recsys.mdp.transition import TransitionBatch
-from recsys.mdp.windows import first_seen
+from recsys.mdp.windows import HISTORY_OVER, SESSION_OVER, WindowBatch, first_seen
 from recsys.models.q_network import QNetwork, StateVectors, states_at
 from recsys.models.vector_network import VectorNetwork
 
-MAX_TD_STATES = (
-    1024  # states a batch learns values from: the rest of the batch costs only the supervised heads
-)
+# states a batch learns values from: the rest of the batch costs only the supervised heads
+MAX_TD_STATES = 512
 
 Batch = TypeVar("Batch", StateBatch, TransitionBatch)
 Mask = Callable[
@@ -35,6 +34,15 @@ class LoggedActions:
     states: StateVectors  # of the online network, (state, ...)
     action: torch.Tensor  # (state,) int64
     weight: torch.Tensor | None  # (state,) importance weights; None = 1
+    row: torch.Tensor | None = None  # (state,) window that each came from
+    window: torch.Tensor | None = None  # (window, time) items of the windows, -1 = padding
+    earlier: StateVectors | None = None  # (state, ...) what the conservative term asks; None = `states`
+
+    def taken(self, item: torch.Tensor) -> torch.Tensor | None:
+        """Mark shared items that each state's user takes anywhere in the window, (state, item): no negatives."""
+        if self.row is None or self.window is None:
+            return None
+        return (self.window[:, :, None] == item).any(dim=1)[self.row]
 
 
 @dataclass(frozen=True)
@@ -95,17 +103,33 @@ class WindowEncoding:
         self.states = network.state_vectors(self.on_device)
 
     def logged(self) -> LoggedActions:
-        """Return the states before a new, rewarded item."""
+        """Return the states before a new, rewarded item, and for the conservative term a share of earlier ones.
+
+        Behaviour is what is done next; a good ranking puts what the user takes at any later time in front.
+        """
         batch = self.batch
         row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
-        row, column = row.to(self.device), column.to(self.device)
-        weight = None if self.weight is None else self.weight[row]
-        return LoggedActions(states_at(self.states, row, column), self.on_device.item[row, column], weight)
+        asked = column
+        if self.config.hindsight > 0:
+            earlier = (torch.rand(len(column), generator=self.generator) * (column + 1)).long()
+            moved_back = torch.rand(len(column), generator=self.generator) < self.config.hindsight
+            asked = torch.where(moved_back, earlier, column)
+        row, column, asked = row.to(self.device), column.to(self.device), asked.to(self.device)
+        return LoggedActions(
+            states_at(self.states, row, column),
+            self.on_device.item[row, column],
+            None if self.weight is None else self.weight[row],
+            row,
+            self.on_device.item,
+            states_at(self.states, row, asked) if self.config.hindsight > 0 else None,
+        )
 
     def transitions(self) -> EncodedTransitions:
         """Return transitions from at most MAX_TD_STATES of the states."""
         batch = self.batch
-        discount = step_discounts(batch, self.config.discount, self.config.discount_hours)
+        discount = step_discounts(
+            batch, self.config.discount, self.config.discount_hours, self.config.terminal
+        )
         returns, next_state, factor = n_step_returns(
             batch.reward, batch.lengths, discount, self.config.n_step
         )
@@ -145,10 +169,32 @@ class WindowEncoding:
         )
 
 
-def step_discounts(batch: StateBatch, discount: float, unit_hours: float | None) -> float | torch.Tensor:
-    """Return γ, or γ_t = γ^(hours to the next event / unit), (batch, time); a window's last event counts one unit."""
-    if unit_hours is None:
-        return discount
+def step_discounts(
+    batch: StateBatch, discount: float, unit_hours: float | None, terminal: Terminal = "never"
+) -> float | torch.Tensor:
+    """Return γ, or γ_t, (batch, time): 0 at the end of an episode, where neither rewards nor a bootstrap follow."""
+    gamma = discount if unit_hours is None else _discounts_by_time(batch, discount, unit_hours)
+    if terminal == "never":
+        return gamma
+    return torch.as_tensor(gamma).expand_as(batch.reward).masked_fill(ends_of_episodes(batch, terminal), 0.0)
+
+
+def ends_of_episodes(batch: StateBatch, terminal: Terminal) -> torch.Tensor:
+    """Mark the events that end a history or, asked for, a session, (batch, time); unknown ends are cuts."""
+    ends = torch.zeros_like(batch.present)
+    if terminal == "never":
+        return ends
+    if terminal == "session":
+        ends[:, :-1] = (batch.new_session[:, 1:] > 0) & batch.present[:, 1:]
+    if isinstance(batch, WindowBatch):
+        least = SESSION_OVER if terminal == "session" else HISTORY_OVER
+        row = torch.nonzero((batch.ending >= least) & (batch.lengths > 0))[:, 0]
+        ends[row, batch.lengths[row] - 1] = True
+    return ends
+
+
+def _discounts_by_time(batch: StateBatch, discount: float, unit_hours: float) -> torch.Tensor:
+    """Return γ_t = γ^(hours to the next event / unit), (batch, time); a window's last event counts one unit."""
     hours = torch.ones_like(batch.log_gap) * unit_hours
     hours[:, :-1] = torch.expm1(batch.log_gap[:, 1:])
     last = (batch.lengths - 1).clamp(min=0)[:, None]

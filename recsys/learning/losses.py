@@ -88,9 +88,11 @@ def sampled_cross_entropy(
     negative_logit: torch.Tensor,  # (row, negative)
     negative_item: torch.Tensor,  # (negative,)
     log_probability: torch.Tensor,  # (item,)
+    taken: torch.Tensor | None = None,  # (row, negative)
 ) -> torch.Tensor:
-    """Return the corrected cross-entropy of each row; a negative equal to the row's item does not count."""
+    """Return the corrected cross-entropy of each row; the row's item and what is `taken` are no negatives."""
     positive = positive_logit - log_probability[positive_item]
     negative = negative_logit - log_probability[negative_item]
-    negative = negative.masked_fill(negative_item[None, :] == positive_item[:, None], -torch.inf)
+    same = negative_item[None, :] == positive_item[:, None]
+    negative = negative.masked_fill(same if taken is None else same | taken, -torch.inf)
     return torch.logaddexp(torch.logsumexp(negative, dim=1), positive) - positive

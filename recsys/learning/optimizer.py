@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +62,29 @@ def clip_gradients(parameters: Iterable[torch.Tensor], largest: float) -> None:
         value.mul_(factor)
 
 
-def optimizer_for(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW with decay on matrices only: biases, gains and norms are left free."""
-    matrices = [p for name, p in network.named_parameters() if p.ndim > 1 and "bias" not in name]
-    others = [p for name, p in network.named_parameters() if p.ndim <= 1 or "bias" in name]
-    return grouped_optimizer([(matrices, learning_rate, weight_decay), (others, learning_rate, 0.0)])
+def optimizer_for(
+    network: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    tuned: Sequence[nn.Parameter] = (),
+    tuned_rate: float = 1.0,
+) -> torch.optim.AdamW:
+    """Return AdamW with decay on matrices only: biases, gains and norms are left free.
+
+    Parameters that start from something known are `tuned`: at their share of the rate and without decay.
+    """
+    slow = list(tuned) if tuned_rate > 0 else []
+    apart = {id(parameter) for parameter in tuned}
+    named = [(name, p) for name, p in network.named_parameters() if id(p) not in apart]
+    matrices = [p for name, p in named if p.ndim > 1 and "bias" not in name]
+    others = [p for name, p in named if p.ndim <= 1 or "bias" in name]
+    return grouped_optimizer(
+        [
+            (matrices, learning_rate, weight_decay),
+            (others, learning_rate, 0.0),
+            (slow, learning_rate * tuned_rate, 0.0),
+        ]
+    )
 
 
 def grouped_optimizer(groups: Iterable[tuple[list[nn.Parameter], float, float]]) -> torch.optim.AdamW:

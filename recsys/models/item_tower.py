@@ -2,7 +2,13 @@
 
 e_i = m_i · E_i + W c_i, with m_i = 0 for items never seen in training and, at random, for a share of items while
 training (id dropout), which teaches W to stand in for a missing id.
+
+Behind it stands the memory part μ_i, if there is one: co-occurrence factors, tuned slowly. A history that helped to
+make the factors finds itself in them, and a network trained on it would trust them too much. So while training, each
+fold of histories may read the factors that the other folds make (`held_out_fold`).
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -19,13 +25,27 @@ class ItemTower(nn.Module):
     content: torch.Tensor
     known: torch.Tensor
 
-    def __init__(self, items: int, content_features: int, item_features: int, id_dropout: float) -> None:
+    def __init__(
+        self,
+        items: int,
+        content_features: int,
+        item_features: int,
+        id_dropout: float,
+        memory_features: int = 0,
+    ) -> None:
         super().__init__()
         self.id_embedding = nn.Embedding(items, item_features, sparse=items >= LARGE_CATALOGUE)
         nn.init.normal_(self.id_embedding.weight, std=0.1)
         self.content_map = nn.Linear(content_features, item_features)
         self.bias = nn.Embedding(items, 1, sparse=items >= LARGE_CATALOGUE)
         nn.init.zeros_(self.bias.weight)
+        self.memory = (
+            nn.Embedding(items, memory_features, sparse=items >= LARGE_CATALOGUE) if memory_features else None
+        )
+        if self.memory is not None:
+            nn.init.zeros_(self.memory.weight)
+        self.held_out_fold: int | None = None
+        self.fold_factors: tuple[torch.Tensor, ...] = ()  # of each fold, minus the factors of everybody
         self.id_dropout = id_dropout
         self.register_buffer("content", torch.zeros(items, content_features))
         self.register_buffer("known", torch.ones(items))
@@ -41,14 +61,28 @@ class ItemTower(nn.Module):
             self.id_embedding.weight.copy_(scaled * (0.3 / scaled.std().clamp(min=1e-6)))
             self.bias.weight.copy_(torch.from_numpy(log_popularity)[:, None])
 
+    def remember(self, factors: FloatArray, by_fold: Sequence[FloatArray] = ()) -> None:
+        """Start the memory part from factors, (item, feature); `by_fold` are those without each fold's histories."""
+        if self.memory is None:
+            raise RuntimeError("a tower without memory features has nothing to start; build it with some")
+        with torch.no_grad():
+            self.memory.weight.copy_(torch.from_numpy(factors))
+        self.fold_factors = tuple(torch.from_numpy(fold - factors).to(self.known.device) for fold in by_fold)
+
     def forward(self, item: torch.Tensor) -> torch.Tensor:
         """Return e_i for indices of any shape, with one more axis: feature."""
         keep = self.known[item]
         if self.training and self.id_dropout > 0:
             keep = keep * (torch.rand(keep.shape, device=keep.device) >= self.id_dropout)
-        return torch.as_tensor(
+        learnt = torch.as_tensor(
             self.id_embedding(item) * keep[..., None] + self.content_map(self.content[item])
         )
+        if self.memory is None:
+            return learnt
+        remembered = self.memory(item)
+        if self.held_out_fold is not None:
+            remembered = remembered + self.fold_factors[self.held_out_fold][item]
+        return torch.cat([learnt, remembered], dim=-1)
 
     def biases(self, item: torch.Tensor) -> torch.Tensor:
         """Return b_i for indices of any shape."""
@@ -57,8 +91,10 @@ class ItemTower(nn.Module):
     @torch.no_grad()
     def table(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (e, b) of the whole catalogue, (item, feature) and (item,), with ids never dropped."""
-        was_training = self.training
+        was_training, fold = self.training, self.held_out_fold
         self.eval()
+        self.held_out_fold = None
         vectors = self(torch.arange(self.id_embedding.num_embeddings, device=self.known.device))
         self.train(was_training)
+        self.held_out_fold = fold
         return vectors, self.bias.weight[:, 0].clone()

@@ -1,5 +1,8 @@
 """The ranker: a dueling Q over candidates, Q(s, i) = V(s) + ⟨f(s), e_i⟩ + b_i.
 
+Vectors have two parts, e_i = [learnt, memory]: the sequence encoder speaks to the first, the sum over the history of
+what goes together (history_memory.py) to the second. Whoever ranks sees one inner product.
+
 Beside Q stand a behaviour head, the logits ⟨g(s), e_i⟩ + β_i of what logged users do next (it says which actions the
 log supports), and a return head U(s), the discounted return that logged behaviour earns from s on.
 """
@@ -10,6 +13,7 @@ import torch
 from torch import nn
 
 from recsys.mdp.state import StateBatch
+from recsys.models.history_memory import HistoryMemory
 from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
 from recsys.models.quantiles import QuantileOffsets
 from recsys.models.session_encoder import AttentionEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
@@ -21,7 +25,7 @@ class NetworkShape:
 
     items: int
     content_features: int
-    item_features: int
+    item_features: int  # of the learnt part of e_i
     hidden: int
     layers: int
     encoder: str
@@ -32,6 +36,12 @@ class NetworkShape:
     id_dropout: float
     dueling: bool = True
     quantiles: int = 1  # of the return; what is served is their mean
+    memory_features: int = 0  # of the memory part of e_i; 0 = none
+
+    @property
+    def vector_features(self) -> int:
+        """Width of e_i, both parts."""
+        return self.item_features + self.memory_features
 
 
 @dataclass(frozen=True)
@@ -65,22 +75,31 @@ class StateNetwork(nn.Module):
         else:
             self.encoder = RecurrentEncoder(shape.hidden, shape.layers, shape.dropout)
         self.dropout = nn.Dropout(shape.dropout)
+        self.learnt = shape.item_features
+        self.memory = (
+            HistoryMemory(shape.memory_features, shape.event_types) if shape.memory_features else None
+        )
         self.advantage = nn.Linear(shape.hidden, shape.item_features)
         self.behavior = nn.Linear(shape.hidden, shape.item_features)
         self.scalars = nn.Linear(shape.hidden, 2)
         self.dueling = shape.dueling
         self.offsets = (
-            QuantileOffsets(shape.hidden, shape.item_features, shape.quantiles)
+            QuantileOffsets(shape.hidden, shape.vector_features, shape.quantiles)
             if shape.quantiles > 1
             else None
         )
 
     def forward(self, batch: StateBatch, item_vectors: torch.Tensor) -> StateVectors:
         """Return the states around the tokens; `item_vectors` has shape (batch, time, feature)."""
-        hidden = self.dropout(self.encoder(*self.tokens(batch, item_vectors)))
+        hidden = self.dropout(self.encoder(*self.tokens(batch, item_vectors[..., : self.learnt])))
         scalars = self.scalars(hidden)
         value = scalars[..., 0] if self.dueling else torch.zeros_like(scalars[..., 0])
-        heads = self.advantage(hidden), value, self.behavior(hidden), scalars[..., 1]
+        advantage, behavior = self.advantage(hidden), self.behavior(hidden)
+        if self.memory is not None:
+            asked, asked_of_behavior = self.memory.read(self.memory(batch, item_vectors[..., self.learnt :]))
+            advantage = torch.cat([advantage, asked], dim=-1)
+            behavior = torch.cat([behavior, asked_of_behavior], dim=-1)
+        heads = advantage, value, behavior, scalars[..., 1]
         return StateVectors(*heads) if self.offsets is None else DistributedStates(*heads, hidden)
 
 
@@ -91,7 +110,13 @@ class QNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         self.temperature = temperature
-        self.tower = ItemTower(shape.items, shape.content_features, shape.item_features, shape.id_dropout)
+        self.tower = ItemTower(
+            shape.items,
+            shape.content_features,
+            shape.item_features,
+            shape.id_dropout,
+            memory_features=shape.memory_features,
+        )
         self.states = StateNetwork(shape)
         self.behavior_bias = nn.Embedding(shape.items, 1, sparse=shape.items >= LARGE_CATALOGUE)
         nn.init.zeros_(self.behavior_bias.weight)

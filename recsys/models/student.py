@@ -16,7 +16,7 @@ class StudentNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         self.states = StateNetwork(shape)
-        self.register_buffer("vectors", torch.zeros(shape.items, shape.item_features), persistent=False)
+        self.register_buffer("vectors", torch.zeros(shape.items, shape.vector_features), persistent=False)
 
     def state_vectors(self, batch: StateBatch) -> StateVectors:
         """Return the states around each token of the batch."""

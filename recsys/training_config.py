@@ -1,0 +1,155 @@
+"""Settings of the stages that learn: pretrain, what starts it, metatrain, distill."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+
+
+class PretrainConfig(Frozen):
+    """Q-learning: over logged sessions (the ranker), or over transitions between state vectors."""
+
+    epochs: Positive = 8
+    warmup_epochs: int = Field(default=2, ge=0)  # supervised head only
+    batch_size: Positive = 64  # histories
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_gradient_norm: PositiveFloat | None = 1.0  # none = no clipping
+    negatives: Positive = 512  # shared by the batch
+    discount: float = Field(default=0.5, ge=0.0, lt=1.0)
+    discount_hours: PositiveFloat | None = None  # discount is per so many hours; none = per event
+    n_step: Positive = 3
+    terminal: Literal["never", "session", "history"] = "never"  # what the log shows to be over; else cut
+    target: Literal["sarsa", "supported_max", "max"] = "supported_max"
+    double: bool = True  # the online network chooses what the target network values
+    truncated_sarsa: Literal["return_head", "expected"] = "return_head"  # where the log holds no next action
+    clip_targets: bool = True  # to the returns that the rewards of the log allow
+    support_threshold: Share = 0.1  # behaviour probability over the most likely action's
+    supervised_weight: float = Field(default=1.0, ge=0)  # of the behaviour head; 0 = none is learnt
+    conservative_weight: float = Field(default=1.0, ge=0)
+    temperature: PositiveFloat = 0.1  # of Q as a logit
+    td_weight: float = Field(default=1.0, ge=0)
+    td_loss: Literal["huber", "mse"] = "huber"
+    huber_threshold: PositiveFloat = 1.0  # where the squared loss turns linear
+    return_weight: float = Field(default=1.0, ge=0)  # of the return head; 0 = none is learnt
+    dueling: bool = True  # Q has a value of the state beside the inner product
+    quantiles: Positive = 1  # of the return's distribution; 1 = its mean alone
+    identified_only: bool = True  # anonymous sessions do not train if there are identified users
+    hindsight: Share = 0.5  # share of supervised examples that ask an earlier state for what came later
+    half_life_days: PositiveFloat | None = (
+        None  # a stretch of history this old counts half; none: age is no matter
+    )
+    history_power: Share = 0.0  # a history of n events weighs n^-power per event: 1 = users count alike
+    new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
+    bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
+    target_tau: Share = 0.01  # the target network's move towards the online one; 1 = a hard copy
+    target_interval: Positive = 1  # updates from one move to the next
+    final_target_tau: Share | None = None  # reached linearly after target_anneal_updates; none = no change
+    final_target_interval: Positive | None = None  # likewise
+    target_anneal_updates: int = Field(default=0, ge=0)
+    patience: Positive = 3
+
+    @model_validator(mode="after")
+    def _what_targets_need_is_learnt(self) -> "PretrainConfig":
+        if self.warmup_epochs > 0 and self.supervised_weight == 0 and self.conservative_weight == 0:
+            raise ValueError(
+                f"pretrain.warmup_epochs is {self.warmup_epochs}, must be 0 where supervised_weight and "
+                "conservative_weight are 0: there is nothing to warm up; set it so or raise a weight"
+            )
+        if self.target == "supported_max" and self.supervised_weight == 0:
+            raise ValueError(
+                "pretrain.supervised_weight is 0, must be above 0 for target supported_max, which asks the "
+                "behaviour head what the log supports; raise it or take target max or sarsa"
+            )
+        needed = "supervised_weight" if self.truncated_sarsa == "expected" else "return_weight"
+        if self.target == "sarsa" and getattr(self, needed) == 0:
+            raise ValueError(
+                f"pretrain.{needed} is 0, must be above 0 for target sarsa with truncated_sarsa "
+                f"{self.truncated_sarsa}; raise it or change truncated_sarsa"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_schedule_has_a_length(self) -> "PretrainConfig":
+        moves = self.final_target_tau is not None or self.final_target_interval is not None
+        if moves != (self.target_anneal_updates > 0):
+            raise ValueError(
+                f"pretrain.target_anneal_updates is {self.target_anneal_updates}, must be above 0 exactly where "
+                "final_target_tau or final_target_interval is given; set both or neither"
+            )
+        return self
+
+
+class FactorsConfig(Frozen):
+    """Co-occurrence factors: X' = D_history^-history_power X D_item^-item_power, truncated."""
+
+    features: Positive = 256
+    history_power: Share = 0.25
+    item_power: Share = 0.5
+    smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
+
+
+class MemoryConfig(Frozen):
+    """What goes together, read out by the teacher's state (recsys/models/history_memory.py)."""
+
+    features: int = Field(default=512, ge=0)  # 0 = no memory
+    history_power: Share = 0.25  # as in FactorsConfig
+    item_power: Share = 0.6
+    smoothing: float = Field(default=3.0, ge=0)
+    folds: int = Field(default=5, ge=0)  # of histories; each trains on the factors of the others; 0 = on all
+    rate: float = Field(default=0.1, ge=0)  # learning rate of the factors over pretrain.learning_rate
+
+    def factors(self) -> FactorsConfig:
+        """Return the settings of the factors that the memory starts from."""
+        return FactorsConfig(
+            features=self.features,
+            history_power=self.history_power,
+            item_power=self.item_power,
+            smoothing=self.smoothing,
+        )
+
+
+class MetatrainConfig(Frozen):
+    """The outer loop: learn to adapt to new users, forget nothing about old ones."""
+
+    epochs: Positive = 5
+    batch_size: Positive = 64  # users
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_support: Positive = 20
+    min_task_events: Positive = 6
+    initial_gain: float = 1.0
+    initial_noise: PositiveFloat = 1.0
+    temperature: PositiveFloat = 0.06  # of Q_u in the policy whose next draw is judged
+    max_query: Positive = 500  # events after the support that its query is read from
+    negatives: Positive = 2048
+    old_task_weight: float = Field(default=1.0, ge=0)
+    old_states: Positive = 512  # replayed per step
+    network_rate: float = Field(
+        default=0.1, ge=0
+    )  # learning rate of the teacher's network over learning_rate
+    scalar_rate: PositiveFloat = 10.0  # of precision, noise and gains, likewise
+    map_rate: float = Field(default=0.1, ge=0)  # of the prior mean and the correction of features, likewise
+    refit_factors: bool = True  # from new tasks too, once they have taught the prior
+    patience: Positive = 3
+
+
+class DistillConfig(Frozen):
+    """A small student that ranks and adapts as the teacher does."""
+
+    hidden: Positive = 48
+    dropout: Share = 0.0
+    epochs: Positive = 6
+    batch_size: Positive = 64
+    learning_rate: PositiveFloat = 5e-3
+    teacher_top: Positive = 50
+    random_candidates: Positive = 200
+    temperature: PositiveFloat = 0.1
+    advantage_weight: float = Field(default=1.0, ge=0)
+    next_item_weight: float = Field(default=0.2, ge=0)
+    adapted_weight: float = Field(default=1.0, ge=0)
+    prior_rate: float = Field(
+        default=0.1, ge=0
+    )  # learning rate of the student's adaptation prior over its network's
+    patience: Positive = 3
