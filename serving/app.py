@@ -78,11 +78,16 @@ def _lifespan(
 
 async def _warm_users(service: Service) -> None:
     """Import the history while /readyz says so; an import that fails leaves the app unready."""
-    settings = service.settings
+    settings, recommender = service.settings, service.engine.current
     assert settings.history is not None  # noqa: S101 - the caller has looked
     try:
         kept = await asyncio.to_thread(
-            import_history, settings.store, settings.history, settings.history_events, settings.users
+            import_history,
+            settings.store,
+            settings.history,
+            settings.history_events,
+            settings.users,
+            impressions=recommender is not None and recommender.reads_impressions,
         )
     except Exception as error:
         service.preparing.add(f"a history that can be imported ({error})")

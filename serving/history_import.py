@@ -28,16 +28,29 @@ _KEEP_NEWEST = f"""
 INSERT INTO {EVENTS_TABLE} ({", ".join(EVENT_COLUMNS)})
 SELECT {", ".join(_COLUMNS)}, ? + arrival AS {RECEIVED_AT} FROM (
   SELECT *, rowid AS arrival,
-         row_number() OVER (PARTITION BY {c.USER_ID} ORDER BY {c.TIMESTAMP} DESC, rowid DESC) AS age
+         row_number() OVER (
+           PARTITION BY {c.USER_ID}, {c.EVENT_TYPE} = '{c.IMPRESSION}' ORDER BY {c.TIMESTAMP} DESC, rowid DESC
+         ) AS age
   FROM incoming
 ) WHERE age <= ?
 ORDER BY {c.USER_ID}, {c.TIMESTAMP}, arrival
 ON CONFLICT ({c.EVENT_ID}) DO NOTHING
 """  # noqa: S608 - constants
 
+_ANSWER = f"{c.USER_ID}, {c.RECOMMENDATION_ID}, {c.ITEM_ID}"
+_DROP_ANSWERED = f"""
+DELETE FROM incoming WHERE {c.EVENT_TYPE} = '{c.IMPRESSION}' AND ({_ANSWER}) IN (
+  SELECT {_ANSWER} FROM incoming WHERE {c.EVENT_TYPE} <> '{c.IMPRESSION}' AND {c.RECOMMENDATION_ID} IS NOT NULL
+)
+"""  # noqa: S608 - constants
 
-def import_history(store: Path, history: Path, per_user: int, users: Path | None = None) -> int:
+
+def import_history(
+    store: Path, history: Path, per_user: int, users: Path | None = None, *, impressions: bool = False
+) -> int:
     """Fill an empty store from events Parquet and remember it; return the events kept, 0 if it was not empty.
+
+    For a bundle whose histories hold them, as many impressions without response are kept of each user besides.
 
     Attributes of users are read from `users` or, without it, from the users.parquet beside the history, if it is
     there.
@@ -53,7 +66,8 @@ def import_history(store: Path, history: Path, per_user: int, users: Path | None
         connection.execute("PRAGMA temp_store = FILE")
         connection.execute("BEGIN IMMEDIATE")  # of several workers one imports, the others then find it done
         try:
-            kept = _import(connection, history, per_user, users) if _untouched(connection) else 0
+            untouched = _untouched(connection)
+            kept = _import(connection, history, per_user, users, impressions) if untouched else 0
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -63,10 +77,14 @@ def import_history(store: Path, history: Path, per_user: int, users: Path | None
         connection.close()
 
 
-def _import(connection: sqlite3.Connection, history: Path, per_user: int, users: Path | None) -> int:
+def _import(
+    connection: sqlite3.Connection, history: Path, per_user: int, users: Path | None, impressions: bool
+) -> int:
     connection.execute(_INCOMING)
     for part in _parts(history):
-        connection.executemany(_TAKE, _rows(part))
+        connection.executemany(_TAKE, _rows(part, impressions))
+    if impressions:
+        connection.execute(_DROP_ANSWERED)
     kept = connection.execute(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount
     connection.execute("DROP TABLE temp.incoming")
     beside = history.parent / USERS_FILE
@@ -121,7 +139,7 @@ def _attributes(users: Path) -> Iterator[tuple[str, str]]:
                     yield user, orjson.dumps(given).decode()
 
 
-def _rows(part: Path) -> Iterator[tuple[object, ...]]:
+def _rows(part: Path, impressions: bool) -> Iterator[tuple[object, ...]]:
     with _opened(part) as source:
         present = set(source.schema_arrow.names)
         missing = [field.name for field in EVENTS if not field.nullable and field.name not in present]
@@ -129,9 +147,10 @@ def _rows(part: Path) -> Iterator[tuple[object, ...]]:
             absent = ", ".join(missing or [c.USER_ID])
             raise UserError(f"{part} lacks {absent}; write it with `recsys prepare`")
         for batch in source.iter_batches(_BATCH_ROWS, columns=[name for name in _COLUMNS if name in present]):
-            # an anonymous session has no user to warm; an impression is no feedback
-            feedback = pc.not_equal(batch.column(c.EVENT_TYPE).cast(pa.string()), c.IMPRESSION)
-            known = batch.filter(pc.and_(batch.column(c.USER_ID).is_valid(), feedback))
+            kept = batch.column(c.USER_ID).is_valid()  # an anonymous session has no user to warm
+            if not impressions:
+                kept = pc.and_(kept, pc.not_equal(batch.column(c.EVENT_TYPE).cast(pa.string()), c.IMPRESSION))
+            known = batch.filter(kept)
             yield from zip(*(_values(known, field) for field in EVENTS), strict=True)
 
 

@@ -52,14 +52,21 @@ _INSERT_IMPRESSION = (
     f"INSERT INTO {IMPRESSIONS_TABLE} ({', '.join(IMPRESSION_COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(IMPRESSION_COLUMNS))})"
 )
-_NEWEST_FIRST = (
-    f"FROM {EVENTS_TABLE} WHERE {c.USER_ID} = ? "
-    f"ORDER BY {c.TIMESTAMP} DESC, {RECEIVED_AT} DESC, {c.EVENT_ID} DESC LIMIT ?"
+_OF_USER = f"FROM {EVENTS_TABLE} WHERE {c.USER_ID} = ?"
+_NEWEST_FIRST = f"ORDER BY {c.TIMESTAMP} DESC, {RECEIVED_AT} DESC, {c.EVENT_ID} DESC LIMIT ?"
+_LOGGED = (
+    f"{c.ITEM_ID}, {c.EVENT_TYPE}, {c.VALUE}, {c.TIMESTAMP} / 1e6, {c.SESSION_ID}, {c.RECOMMENDATION_ID}"
 )
-_SELECT_NEWEST = (
-    f"SELECT {c.ITEM_ID}, {c.EVENT_TYPE}, {c.VALUE}, {c.TIMESTAMP} / 1e6, {c.SESSION_ID} {_NEWEST_FIRST}"
+_IS_SHOWN = f"{c.EVENT_TYPE} = '{c.IMPRESSION}'"  # of an imported history; the endpoint's own are lines
+_SELECT_NEWEST = f"SELECT {_LOGGED} {_OF_USER} AND NOT {_IS_SHOWN} {_NEWEST_FIRST}"
+_SELECT_SHOWN = f"SELECT {_LOGGED} {_OF_USER} AND {_IS_SHOWN} {_NEWEST_FIRST}"
+_SELECT_SLATES = (
+    f"SELECT {c.RECOMMENDATION_ID}, {c.TIMESTAMP} / 1e6, {c.SESSION_ID}, slate FROM {IMPRESSIONS_TABLE} "  # noqa: S608
+    f"WHERE {c.USER_ID} = ? ORDER BY {c.TIMESTAMP} DESC, rowid DESC"
 )
-_SELECT_EVENTS = f"SELECT {', '.join(EventRow._fields).replace('timestamp_us', c.TIMESTAMP)} {_NEWEST_FIRST}"
+_SELECT_EVENTS = (
+    f"SELECT {', '.join(EventRow._fields).replace('timestamp_us', c.TIMESTAMP)} {_OF_USER} {_NEWEST_FIRST}"
+)
 _SELECT_IMPRESSION = (
     f"SELECT {', '.join(IMPRESSION_COLUMNS)} FROM {IMPRESSIONS_TABLE} WHERE {c.RECOMMENDATION_ID} = ?"  # noqa: S608
 )
@@ -105,9 +112,16 @@ class SqliteStore:
 
         return await self._commits.submit(insert, synced=self._synced) if rows else 0
 
-    async def newest(self, user: str, limit: int) -> list[LoggedEvent]:
+    async def newest(self, user: str, limit: int, *, impressions: bool = False) -> list[LoggedEvent]:
         """Read one range of the clustered table; a few microseconds, so the event loop does it itself."""
-        return [LoggedEvent(*row) for row in reversed(self._read(_SELECT_NEWEST, (user, limit)))]
+        rows = self._read(_SELECT_NEWEST, (user, limit))
+        events = [LoggedEvent(*row[:-1]) for row in reversed(rows)]
+        if not impressions:
+            return events
+        # a response comes after what it answers, so those of the newest impressions are among the newest events
+        answered = {(row[-1], row[0]) for row in rows if row[-1] is not None}
+        shown = self._shown(user, limit, answered)
+        return sorted([*shown, *events], key=lambda event: event.timestamp)
 
     async def events(self, user: str, limit: int) -> list[EventRow]:
         """Read the same range, all columns."""
@@ -178,6 +192,27 @@ class SqliteStore:
             return self._connections.reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be read ({error})") from error
+
+    def _shown(self, user: str, limit: int, answered: set[tuple[str, str]]) -> list[LoggedEvent]:
+        """Return the newest items shown to a user that are not answered, oldest first."""
+        imported = self._read(_SELECT_SHOWN, (user, limit))
+        shown = [LoggedEvent(*row[:-1]) for row in imported if (row[-1], row[0]) not in answered]
+        logged: list[LoggedEvent] = []
+        try:
+            lines = self._connections.reader.execute(_SELECT_SLATES, (user,))
+            for recommendation, timestamp, session, slate in lines:
+                logged += [
+                    LoggedEvent(item, c.IMPRESSION, None, timestamp, session)
+                    for item, *_ in reversed(orjson.loads(slate))
+                    if (recommendation, item) not in answered
+                ]
+                if len(logged) >= limit:
+                    break
+            lines.close()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read ({error})") from error
+        newest = sorted(logged + shown, key=lambda event: -event.timestamp)[:limit]
+        return newest[::-1]
 
     def _received(self, count: int) -> range:
         first = max(self._last_received + 1, time.time_ns())

@@ -39,8 +39,12 @@ class Store(Protocol):
         """Keep events, durably before returning; return how many were new (the first of an event_id wins)."""
         ...
 
-    async def newest(self, user: str, limit: int) -> list[LoggedEvent]:
-        """Return a user's newest events, oldest first; equal times are in order of arrival."""
+    async def newest(self, user: str, limit: int, *, impressions: bool = False) -> list[LoggedEvent]:
+        """Return a user's newest events, oldest first; equal times are in order of arrival.
+
+        On request also the newest `limit` items that were shown to the user and got no response, among the others by
+        time: those of a list by position, before a response of the same moment.
+        """
         ...
 
     async def events(self, user: str, limit: int) -> list[EventRow]:

@@ -14,7 +14,7 @@ from recsys.config import PretrainConfig
 from recsys.mdp.builder import Terminal, n_step_returns
 from recsys.mdp.state import StateBatch
 from recsys.mdp.transition import TransitionBatch
-from recsys.mdp.windows import HISTORY_OVER, SESSION_OVER, WindowBatch, first_seen
+from recsys.mdp.windows import HISTORY_OVER, SESSION_OVER, WindowBatch, first_seen, had_items
 from recsys.models.q_network import QNetwork, StateVectors, states_at
 from recsys.models.vector_network import VectorNetwork
 
@@ -35,7 +35,7 @@ class LoggedActions:
     action: torch.Tensor  # (state,) int64
     weight: torch.Tensor | None  # (state,) importance weights; None = 1
     row: torch.Tensor | None = None  # (state,) window that each came from
-    window: torch.Tensor | None = None  # (window, time) items of the windows, -1 = padding
+    window: torch.Tensor | None = None  # (window, time) items that users take in the windows, -1 = none
     earlier: StateVectors | None = None  # (state, ...) what the conservative term asks; None = `states`
 
     def taken(self, item: torch.Tensor) -> torch.Tensor | None:
@@ -120,7 +120,7 @@ class WindowEncoding:
             self.on_device.item[row, column],
             None if self.weight is None else self.weight[row],
             row,
-            self.on_device.item,
+            had_items(self.on_device),
             states_at(self.states, row, asked) if self.config.hindsight > 0 else None,
         )
 

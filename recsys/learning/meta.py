@@ -17,7 +17,7 @@ from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.state import StateBatch
 from recsys.mdp.tasks import TaskBatch
-from recsys.mdp.windows import first_seen
+from recsys.mdp.windows import first_seen, had_items
 from recsys.models.q_network import QNetwork, StateVectors, q_of_candidates
 
 
@@ -120,7 +120,7 @@ class MetaLearner:
         )
         scale = 1.0 / self.config.temperature
         # what a user has already is not recommended again, so it is no rival of the query
-        no_rival = (negative[None, None, :] == batch.item[:, :, None]).any(dim=1)
+        no_rival = (negative[None, None, :] == had_items(batch)[:, :, None]).any(dim=1)
         no_rival |= pairs_contain(row, chosen, len(shots), negative)
         rivals = (q_negative * scale - self.sampler.log_probability[negative]).masked_fill(
             no_rival, -torch.inf

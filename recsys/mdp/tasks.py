@@ -13,7 +13,7 @@ import torch
 
 from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.mdp.state import StateBatch
-from recsys.mdp.windows import Windows, read_windows
+from recsys.mdp.windows import Windows, had_items, read_windows
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray
 
@@ -25,7 +25,7 @@ class TaskBatch:
     support: StateBatch  # the first shots events of each task
     shots: torch.Tensor  # (task,)
     query_task: torch.Tensor  # (query,) sorted
-    query_item: torch.Tensor  # (query,) distinct in a task, rewarded, not in its support
+    query_item: torch.Tensor  # (query,) distinct in a task, rewarded, not had in its support
 
 
 def trainable(log: PreparedLog, *, identified_only: bool) -> LongArray:
@@ -84,7 +84,9 @@ def task_batches(
         shots = draw_shots(tasks.end - tasks.start, max_support, generator)
         middle = tasks.start + shots
         support = read_windows(log, Windows(tasks.start, middle, tasks.history), generator)
-        task, item = _query(log, middle, np.minimum(tasks.end, middle + max_query), support.item.numpy())
+        task, item = _query(
+            log, middle, np.minimum(tasks.end, middle + max_query), had_items(support).numpy()
+        )
         if not len(item):  # a small batch of users who only take again what they have: nothing to learn from
             continue
         yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(task), torch.from_numpy(item))
@@ -93,7 +95,7 @@ def task_batches(
 def _query(
     log: PreparedLog, start: LongArray, end: LongArray, support: LongArray
 ) -> tuple[LongArray, LongArray]:
-    """Return (task, item) of the distinct, rewarded items of [start, end) that are not in the support, by task."""
+    """Return (task, item) of the distinct, rewarded items of [start, end) that the support has not, by task."""
     lengths = end - start
     task = np.repeat(np.arange(len(start)), lengths)
     event = (

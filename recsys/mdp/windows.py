@@ -7,14 +7,19 @@ and events that share one timestamp are reordered at every epoch: their order in
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+import torch
 
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.state import StateBatch, lay_tokens
-from recsys.types import LongArray
+from recsys.types import ByteArray, LongArray
 
 ATTRIBUTE_DROPOUT = 0.3  # a live user often comes without attributes, and unknown must not mean anonymous
+CUT: Final = 0  # what stands behind a window: the same session,
+SESSION_OVER: Final = 1  # a later session, known to training or not,
+HISTORY_OVER: Final = 2  # or nothing at all in the log
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,14 @@ class Windows:
     def take(self, rows: LongArray) -> "Windows":
         """Return some of the windows."""
         return Windows(self.start[rows], self.end[rows], self.history[rows])
+
+
+@dataclass(frozen=True)
+class WindowBatch(StateBatch):
+    """Tokens of windows of a log, which knows how they go on; a live history has no such column."""
+
+    ending: torch.Tensor  # (batch,) int8, what stands behind the last token
+    had: torch.Tensor  # (batch, time) bool, all tokens but those that were shown without response
 
 
 def cut_windows(
@@ -63,7 +76,7 @@ def batches(
         yield windows.take(order[start : start + batch_size])
 
 
-def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> StateBatch:
+def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> WindowBatch:
     """Return the tokens of windows; a generator, if given, reorders events of equal time and hides attributes."""
     lengths = windows.end - windows.start
     rows = np.repeat(np.arange(len(windows)), lengths)
@@ -79,7 +92,7 @@ def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Genera
     attributes = attributes_of(log, windows.history)
     if generator is not None:
         attributes[generator.random(attributes.shape) < ATTRIBUTE_DROPOUT] = 0
-    return lay_tokens(
+    tokens = lay_tokens(
         item=log.item[events],
         event_type=log.event_type[events],
         reward=log.reward[events],
@@ -88,6 +101,20 @@ def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Genera
         lengths=lengths,
         attributes=attributes,
     )
+    has = tokens.present
+    if log.info.shown_type is not None:
+        has = has & (tokens.event_type != log.info.shown_type)
+    return WindowBatch(**vars(tokens), ending=torch.from_numpy(endings(log, windows)), had=has)
+
+
+def endings(log: PreparedLog, windows: Windows) -> ByteArray:
+    """Return what the log holds behind each window, (window,): a history cut for training goes on all the same."""
+    session = log.session
+    last = np.maximum(windows.end - 1, 0)
+    after = np.minimum(windows.end, max(len(session) - 1, 0))
+    over = windows.end >= log.history_offsets[windows.history + 1]
+    changes = np.asarray(session[last]) != np.asarray(session[after])
+    return np.where(over, HISTORY_OVER, np.where(changes, SESSION_OVER, CUT)).astype(np.int8)
 
 
 def attributes_of(log: PreparedLog, histories: LongArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
@@ -98,9 +125,17 @@ def attributes_of(log: PreparedLog, histories: LongArray) -> np.ndarray[tuple[in
     return attributes
 
 
+def had_items(batch: StateBatch) -> torch.Tensor:
+    """Return the items that users have by doing something with them, (batch, time); -1 elsewhere."""
+    return batch.item.where(batch.had, -1) if isinstance(batch, WindowBatch) else batch.item
+
+
 def first_seen(batch: StateBatch) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Mark tokens whose item has not occurred earlier in the same row; (batch, time), False on padding."""
-    item = batch.item.numpy()
+    """Mark tokens whose item the user has not had earlier in the same row; (batch, time), False on padding.
+
+    What was shown without response is not had, neither then nor for a response later on.
+    """
+    item = had_items(batch).numpy()
     rows, columns = np.nonzero(item >= 0)
     flat = rows.astype(np.int64) * (int(item.max(initial=0)) + 1) + item[rows, columns]
     _, first = np.unique(

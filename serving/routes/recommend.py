@@ -61,7 +61,9 @@ async def _serve(service: Service, request: RecommendRequest) -> Response:
     _check_bounds(service, request)
     recommendation_id = new_id()
     asked_at_us = time.time_ns() // 1_000
-    events = await service.store.newest(request.user, settings.history_events)
+    events = await service.store.newest(
+        request.user, settings.history_events, impressions=recommender.reads_impressions
+    )
     attributes = request.attributes
     if attributes is None:
         attributes = await service.store.attributes(request.user)

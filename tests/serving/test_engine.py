@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.recommender import LoggedEvent
+from recsys.artifacts.bundle import load_bundle
+from recsys.recommender import LoggedEvent, Recommender
 from serving.engine import Ask, Engine, answer, rank
 
 
@@ -20,6 +21,7 @@ class Wrapped:
         self.catalogue = recommender.catalogue
         self.event_types = recommender.event_types
         self.version = version
+        self.reads_impressions = recommender.reads_impressions
 
     def history(self, events, attributes=None):
         return self._recommender.history(events, attributes)
@@ -93,6 +95,25 @@ def test_events_of_types_or_items_the_bundle_does_not_know_are_left_out(recommen
     ]
     mixed = rank(recommender, replace(known, events=[*foreign, *known.events]))
     assert mixed.support_events == 3
+
+
+@pytest.mark.parametrize("impressions", ["apart", "actions"])
+@pytest.mark.parametrize("rung", ["adapted", "popular"])
+def test_what_was_merely_shown_may_be_shown_again(bundle, impressions, rung):
+    loaded = load_bundle(bundle)
+    reader = Recommender(replace(loaded, info=replace(loaded.info, impressions=impressions)))
+    ids = reader.catalogue.item_ids
+    events = [
+        LoggedEvent(ids[3], "impression", None, 100.0, None),
+        LoggedEvent(ids[5], "click", None, 200.0, None),
+        LoggedEvent(ids[7], "click", None, 300.0, None),
+        LoggedEvent(ids[7], "impression", None, 400.0, None),  # shown again, and had
+    ]
+    everything = Ask("u", None, len(ids), 11, events, {}, (), True, rung=rung)
+    served = rank(reader, everything)
+    assert set(served.items.tolist()) == set(range(len(ids))) - {5, 7}
+    if rung == "adapted":
+        assert served.support_events == (4 if impressions == "actions" else 2)
 
 
 def test_a_swap_under_load_never_mixes_versions(recommender):

@@ -51,6 +51,26 @@ def test_the_newest_events_of_each_user_are_kept_in_order(history, tmp_path):
     assert kept(store) == [("a", "i2"), ("a", "i2b"), ("a", "i3"), ("b", "i0")]
 
 
+def test_for_a_bundle_that_reads_impressions_those_without_response_are_imported_besides(tmp_path):
+    rows = [
+        ("a", "i0", 0, "impression"),
+        ("a", "i1", 1, "impression"),
+        ("a", "i1", 2, "click"),
+        ("a", "i1", 3, "click"),
+        ("b", "i1", 4, "impression"),  # answered by nobody: the click is another user's
+        ("a", "i2", 5, "impression"),
+    ]
+    shown = table(rows)
+    named = pa.array(["r0", "r1", "r1", None, "r1", "r1"])  # r1 showed a i1 and i2, and i1 is answered
+    place = shown.column_names.index("recommendation_id")
+    pq.write_table(shown.set_column(place, EVENTS.field(place), named), tmp_path / "h.parquet")
+    store = tmp_path / "s.sqlite"
+    assert import_history(store, tmp_path / "h.parquet", per_user=2, impressions=True) == 5
+    assert kept(store) == [("a", "i0"), ("a", "i1"), ("a", "i1"), ("a", "i2"), ("b", "i1")]
+    assert import_history(tmp_path / "one", tmp_path / "h.parquet", per_user=1, impressions=True) == 3
+    assert kept(tmp_path / "one") == [("a", "i1"), ("a", "i2"), ("b", "i1")]
+
+
 def test_what_was_only_shown_is_not_imported(tmp_path):
     rows = [("a", "i1", 1, "click"), ("a", "i2", 2, "impression"), ("b", "i3", 3, "impression")]
     pq.write_table(table(rows), tmp_path / "h.parquet")

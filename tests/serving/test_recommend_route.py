@@ -1,5 +1,6 @@
 """What a caller of /v1/recommend may rely on."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.engine import Ask, rank
+from tests.factories import write_tiny_bundle
 
 
 def items(answer) -> list[str]:
@@ -31,6 +33,32 @@ def test_a_user_never_seen_gets_items_at_once(client):
         "took_ms",
         "items",
     }
+
+
+def test_for_a_bundle_that_reads_impressions_the_list_before_is_known_until_it_is_answered(
+    make_client, tmp_path
+):
+    folder = write_tiny_bundle(tmp_path / "reader")
+    told = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(told | {"impressions": "actions"}))
+    client = make_client(bundle=folder, store=tmp_path / "reader.sqlite")
+    ask = {"user": "a", "n": 3, "session": "s"}
+    first = client.post("/v1/recommend", json=ask).json()
+    shown = [item["item_id"] for item in first["items"]]
+    event = {"user": "a", "item_id": shown[1], "event_type": "click", "session": "s"}
+    client.post("/v1/events", json=event | {"recommendation_id": first["recommendation_id"]})
+    second = client.post("/v1/recommend", json=ask | {"n": 39}).json()
+    assert (first["support_events"], second["support_events"]) == (
+        0,
+        3,
+    )  # two were shown in vain, one was clicked
+    line = client.run(client.service.store.impression(second["recommendation_id"]))
+    assert [(each.item_id, each.event_type) for each in line.ask.events] == [
+        (shown[0], "impression"),
+        (shown[2], "impression"),
+        (shown[1], "click"),
+    ]
+    assert {item["item_id"] for item in second["items"]} == {f"i{item}" for item in range(40)} - {shown[1]}
 
 
 def test_an_event_changes_that_users_very_next_list_and_nobody_elses(client, click):
