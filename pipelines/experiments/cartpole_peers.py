@@ -71,11 +71,12 @@ import d3rlpy, gymnasium, numpy as np
 p = json.loads(sys.argv[1]); d3rlpy.seed(p["seed"]); started = time.process_time()
 env = gymnasium.make("CartPole-v1"); env.reset(seed=p["seed"])
 dqn = d3rlpy.algos.DQNConfig(
-    learning_rate=p["learning_rate"], n_steps=p["n_step"], batch_size=p["batch_size"], gamma=p["discount"],
+    learning_rate=p["learning_rate"], batch_size=p["batch_size"], gamma=p["discount"],
     target_update_interval=p["target_interval"],
     encoder_factory=d3rlpy.models.VectorEncoderFactory(hidden_units=p["hidden"]),
 ).create(device="cpu:0")
-buffer = d3rlpy.dataset.create_fifo_replay_buffer(limit=p["buffer"], env=env)
+buffer = d3rlpy.dataset.create_fifo_replay_buffer(limit=p["buffer"], env=env,
+    transition_picker=d3rlpy.dataset.MultiStepTransitionPicker(n_steps=p["n_step"], gamma=p["discount"]))
 explorer = d3rlpy.algos.LinearDecayEpsilonGreedy(
     start_epsilon=1.0, end_epsilon=p["final_epsilon"], duration=int(p["exploration"] * p["steps"]))
 dqn.fit_online(env, buffer, explorer, n_steps=p["steps"], n_steps_per_epoch=p["steps"],
@@ -104,6 +105,11 @@ def d3rlpy_result(preset: Preset, steps: int, seed: int) -> str:
         )
     asked = {**vars(preset), "hidden": list(preset.hidden), "steps": steps, "seed": seed, "episodes": 100}
     done = subprocess.run(  # noqa: S603 - the interpreter is the caller's own
-        [interpreter, "-c", _SCRIPT, json.dumps(asked)], check=True, capture_output=True, text=True
+        [interpreter, "-c", _SCRIPT, json.dumps(asked)], check=False, capture_output=True, text=True
     )
+    if done.returncode != 0:
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise UserError(
+            f"{interpreter} ended with {done.returncode} and said: {said}; run it by hand to see why"
+        )
     return done.stdout.strip().splitlines()[-1]
