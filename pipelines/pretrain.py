@@ -129,8 +129,9 @@ def start_memory(
     network: QNetwork, log: PreparedLog, histories: LongArray, config: RunConfig
 ) -> LongArray | None:
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
-    if network.tower.memory is None:
+    if network.tower.memory is None or network.states.memory is None:
         return None
+    network.states.memory.start_from(config.memory.start_scale, network.temperature)
     fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
     matrix = interaction_matrix(log, histories)
     network.tower.remember(

@@ -98,6 +98,7 @@ class MemoryConfig(Frozen):
     item_power: Share = 0.6
     smoothing: float = Field(default=3.0, ge=0)
     folds: int = Field(default=5, ge=0)  # of histories; each trains on the factors of the others; 0 = on all
+    start_scale: PositiveFloat = 4.0  # of the readout when training starts, in logits
     rate: float = Field(default=0.1, ge=0)  # learning rate of the factors over pretrain.learning_rate
 
     def factors(self) -> FactorsConfig:

@@ -8,6 +8,8 @@ long histories, to which the sequence encoder adds what order says. Source of ν
 (Kabbur et al. 2013, FISM, eq. 3).
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.functional import softplus
@@ -16,7 +18,6 @@ from recsys.mdp.state import StateBatch
 
 HOURS_PER_MONTH = 720.0
 SLOW_DECAY = -4.0  # softplus⁻¹: forgetting starts at two percent an event and a month
-START_SCALE = 0.4  # of the readout, in units of Q: a logit of 4 at temperature 0.1
 
 
 class HistoryMemory(nn.Module):
@@ -30,8 +31,14 @@ class HistoryMemory(nn.Module):
         self.by_time = nn.Parameter(torch.tensor(SLOW_DECAY))
         self.same_session = nn.Parameter(torch.zeros(()))
         self.length_power = nn.Parameter(torch.tensor(0.5))
-        self.log_readout = nn.Parameter(torch.full((features,), START_SCALE).log())
-        self.log_behavior_readout = nn.Parameter(torch.full((features,), 10 * START_SCALE).log())
+        self.log_readout = nn.Parameter(torch.zeros(features))
+        self.log_behavior_readout = nn.Parameter(torch.zeros(features))
+
+    @torch.no_grad()
+    def start_from(self, scale: float, temperature: float) -> None:
+        """Start both readouts from a scale in logits; Q is in units of reward, logits times temperature."""
+        self.log_readout.fill_(math.log(scale * temperature))
+        self.log_behavior_readout.fill_(math.log(scale))
 
     def forward(self, batch: StateBatch, memory: torch.Tensor) -> torch.Tensor:
         """Return m of the states around the tokens, (batch, time + 1, feature), from μ, (batch, time, feature)."""

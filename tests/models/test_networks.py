@@ -17,11 +17,15 @@ from tests.memory_log import random_history
 ITEMS, TIME = 40, 12
 
 
-@pytest.fixture(params=["recurrent", "attention"])
+@pytest.fixture(params=[("recurrent", 0), ("attention", 0), ("recurrent", 6)], ids=str)
 def network(request: pytest.FixtureRequest) -> QNetwork:
     torch.manual_seed(0)
-    network = QNetwork(replace(tiny_shape(ITEMS), encoder=request.param, layers=2), temperature=0.1).eval()
+    encoder, memory = request.param
+    shape = replace(tiny_shape(ITEMS), encoder=encoder, layers=2, memory_features=memory)
+    network = QNetwork(shape, temperature=0.1).eval()
     torch.nn.init.normal_(network.states.tokens.event_type.weight)  # zero at first: types would look alike
+    if network.tower.memory is not None:
+        torch.nn.init.normal_(network.tower.memory.weight)
     return network
 
 

@@ -1,0 +1,126 @@
+"""The memory sums what its formula says, forgets as it says, and each fold reads factors it did not make."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.mdp.state import History, StateBatch, encode_states
+from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
+from recsys.models.item_tower import ItemTower
+from recsys.models.q_network import QNetwork
+from tests.factories import tiny_shape
+from tests.memory_log import random_history
+
+ITEMS, FEATURES, TIME, TYPES = 30, 5, 9, 4
+
+
+@pytest.fixture
+def batch() -> StateBatch:
+    generator = np.random.default_rng(3)
+    histories: list[History] = [random_history(generator, events, ITEMS) for events in (0, 1, 4, TIME)]
+    return encode_states(histories, TIME)
+
+
+@pytest.fixture
+def memory() -> HistoryMemory:
+    torch.manual_seed(1)
+    memory = HistoryMemory(FEATURES, TYPES)
+    with torch.no_grad():
+        memory.by_type.normal_(std=0.3)
+        memory.by_reward.fill_(0.4)
+        memory.by_age.fill_(-1.0)
+        memory.by_time.fill_(0.5)
+        memory.same_session.fill_(0.7)
+        memory.length_power.fill_(0.3)
+    return memory
+
+
+def told_slowly(memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor) -> torch.Tensor:
+    """The formula, event by event."""
+    softplus = lambda x: math.log1p(math.exp(float(x)))  # noqa: E731
+    users, time = batch.item.shape
+    out = torch.zeros(users, time + 1, vectors.shape[-1])
+    for user in range(users):
+        length = int(batch.lengths[user])
+        hours, session, clock, number = [], [], 0.0, 0
+        for place in range(length):
+            clock += math.expm1(float(batch.log_gap[user, place]))
+            number += int(batch.new_session[user, place])
+            hours.append(clock)
+            session.append(number)
+        for state in range(length + 1):
+            total = 0.0
+            for event in range(state):
+                trust = (
+                    1.0
+                    + float(memory.by_type[batch.event_type[user, event]])
+                    + float(memory.by_reward) * float(batch.reward[user, event])
+                )
+                exponent = -softplus(memory.by_age) * (state - 1 - event)
+                exponent -= softplus(memory.by_time) * (hours[state - 1] - hours[event]) / HOURS_PER_MONTH
+                exponent += float(memory.same_session) * (session[state - 1] == session[event])
+                weight = max(trust, 0.0) * math.exp(exponent)
+                total += weight
+                out[user, state] += weight * vectors[user, event]
+            out[user, state] *= max(total, 1.0) ** -float(memory.length_power)
+    return out
+
+
+@torch.no_grad()
+def test_the_sum_is_that_of_the_formula(memory: HistoryMemory, batch: StateBatch) -> None:
+    vectors = torch.randn(*batch.item.shape, FEATURES)
+    found, wanted = memory(batch, vectors), told_slowly(memory, batch, vectors)
+    for user, length in enumerate(batch.lengths.tolist()):
+        torch.testing.assert_close(
+            found[user, : length + 1], wanted[user, : length + 1], rtol=1e-4, atol=1e-5
+        )
+
+
+@torch.no_grad()
+def test_a_user_without_events_has_no_memory(memory: HistoryMemory, batch: StateBatch) -> None:
+    assert not memory(batch, torch.randn(*batch.item.shape, FEATURES))[:, 0].any()
+
+
+def test_both_readouts_start_at_one_scale_in_logits(memory: HistoryMemory) -> None:
+    memory.start_from(scale=4.0, temperature=0.1)
+    for_q, for_behavior = memory.read(torch.ones(FEATURES))
+    assert for_q.tolist() == pytest.approx([0.4] * FEATURES)
+    assert for_behavior.tolist() == pytest.approx([4.0] * FEATURES)
+
+
+@torch.no_grad()
+def test_q_is_the_learnt_part_plus_what_goes_together(batch: StateBatch) -> None:
+    torch.manual_seed(0)
+    shape = tiny_shape(ITEMS)
+    network = QNetwork(type(shape)(**{**vars(shape), "memory_features": FEATURES}), temperature=0.1).eval()
+    factors = np.random.default_rng(0).normal(size=(ITEMS, FEATURES)).astype(np.float32)
+    network.tower.remember(factors)
+    assert network.states.memory is not None
+    network.states.memory.start_from(scale=1.0, temperature=0.1)
+    with_memory = network.state_vectors(batch).advantage
+    vectors, _ = network.tower.table()
+    known = torch.from_numpy(factors)
+    asked = 0.1 * told_slowly(network.states.memory, batch, known[batch.item.clamp(min=0)])
+    learnt = with_memory[..., : shape.item_features] @ vectors[:, : shape.item_features].T
+    row = torch.arange(len(batch.lengths))
+    torch.testing.assert_close(
+        (with_memory @ vectors.T)[row, batch.lengths],
+        (learnt + asked @ known.T)[row, batch.lengths],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_a_fold_reads_what_the_others_made_and_the_table_what_everybody_made() -> None:
+    everybody, without = np.ones((6, 2), np.float32), np.full((6, 2), 3.0, np.float32)
+    tower = ItemTower(6, 4, 3, id_dropout=0.0, memory_features=2).eval()
+    tower.remember(everybody, [everybody, without])
+    item = torch.arange(6)
+    tower.held_out_fold = 1
+    assert (tower(item)[:, 3:] == 3.0).all()
+    assert (tower.table()[0][:, 3:] == 1.0).all()
+    assert tower.held_out_fold == 1
+    tower.held_out_fold = None
+    assert (tower(item)[:, 3:] == 1.0).all()
