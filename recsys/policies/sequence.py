@@ -36,14 +36,14 @@ class SequenceOptions:
     features: int = 64  # width of e_i
     hidden: int = 96
     layers: int = 1
-    dropout: float = 0.2
+    dropout: float = 0.4
     id_dropout: float = 0.1
     max_events: int = 50
-    horizon: int = 1  # the target is drawn from so many next events
+    horizon: int = 20  # the target is drawn from so many next events
     from_factors: bool = True  # start item vectors from co-occurrence factors
     epochs: int = 12
     patience: int = 3
-    batch_size: int = 64  # windows
+    batch_size: int = 16  # windows
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     negatives: int = 512  # shared by the batch

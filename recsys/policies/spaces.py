@@ -69,7 +69,8 @@ SEQUENCE_AXES: Axes = {
     "dropout": (0.1, 0.2, 0.4),
     "learning_rate": Range(5e-4, 5e-3, log=True),
     "weight_decay": Range(1e-4, 0.3, log=True),
-    "horizon": (1, 5, 20),
+    "horizon": (1, 5, 20, 50),
+    "batch_size": (16, 32, 64),
     "from_factors": (True, False),
 }
 
