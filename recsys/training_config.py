@@ -7,10 +7,19 @@ from pydantic import Field, model_validator
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
 
 
+class PriorityConfig(Frozen):
+    """Prioritized replay of windows: PriorityRule (recsys/mdp/priorities.py), annealed over the whole run."""
+
+    alpha: Share = 0.6  # 0 = uniform
+    beta: Share = 0.4  # at the first draw; 1 at the last
+    epsilon: PositiveFloat = 1e-3  # of a TD error of 0
+    sequence_mix: Share = 0.9  # of the largest error of a window; the rest is the mean's
+
+
 class PretrainConfig(Frozen):
     """Q-learning: over logged sessions (the ranker), or over transitions between state vectors."""
 
-    epochs: Positive = 8
+    epochs: Positive = 6
     warmup_epochs: int = Field(default=2, ge=0)  # supervised head only
     batch_size: Positive = 64  # histories
     learning_rate: PositiveFloat = 2e-3
@@ -42,6 +51,8 @@ class PretrainConfig(Frozen):
     )
     history_power: Share = 0.0  # a history of n events weighs n^-power per event: 1 = users count alike
     new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
+    replay: Literal["uniform", "prioritized"] = "uniform"  # every window once, or drawn by TD error
+    priority: PriorityConfig = PriorityConfig()  # of prioritized replay
     bootstrap_candidates: Positive = 20  # top-C of the target network at the next state
     target_tau: Share = 0.01  # the target network's move towards the online one; 1 = a hard copy
     target_interval: Positive = 1  # updates from one move to the next

@@ -160,7 +160,8 @@ def q_of_candidates(advantage: torch.Tensor, value: torch.Tensor, items: ItemSid
 
 def q_of_own(state: StateVectors, items: ItemSide) -> torch.Tensor:
     """Return Q(s, i) of every state with its own candidates; items (state, candidate, feature)."""
-    return state.value[:, None] + (state.advantage[:, None] * items.vectors).sum(-1) + items.bias
+    products = (items.vectors @ state.advantage[:, :, None])[..., 0]
+    return state.value[:, None] + products + items.bias
 
 
 def states_at(states: StateVectors, row: torch.Tensor, column: torch.Tensor) -> StateVectors:
