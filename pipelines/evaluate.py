@@ -39,8 +39,9 @@ def run(context: StepContext) -> Summary:
     cases = test_cases(context, log)
     if len(cases) == 0:
         raise UserError(
-            f"0 cold test users with more than {max(settings.shots)} events and something new after them; "
-            "lower the largest of evaluate.shots or move the cut, prepare.split.test_from or test_share"
+            f"0 cold test users with more than {max(settings.shots)} events and something new after them, among "
+            f"{log.info.users:,} users and {log.info.items:,} items, at least 1 is needed; lower the largest of "
+            "evaluate.shots, move the cut (prepare.split.test_from or test_share) or bring a larger log"
         )
     lists, tuned = all_lists(context, log, cases)
     per_user = {

@@ -9,7 +9,7 @@ import tomllib
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -24,6 +24,7 @@ from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
 
 Impressions = Literal["apart", "actions"]
+Reward = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of returns leave single precision
 LogFormat = Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"]
 
 
@@ -56,10 +57,10 @@ class SplitConfig(Frozen):
 class RewardConfig(Frozen):
     """Reward of an event: base[event_type] + per_log_value[event_type] · sign(value) · log(1 + |value|)."""
 
-    base: dict[str, float] = Field(
+    base: dict[str, Reward] = Field(
         default_factory=lambda: {"impression": 0.0, "click": 0.2, "purchase": 1.0, "cancellation": -1.0}
     )
-    per_log_value: dict[str, float] = Field(default_factory=dict)
+    per_log_value: dict[str, Reward] = Field(default_factory=dict)
 
 
 class PrepareConfig(Frozen):

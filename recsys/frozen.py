@@ -10,6 +10,6 @@ PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 
 class Frozen(BaseModel):
-    """Immutable settings that refuse unknown keys."""
+    """Immutable settings that refuse unknown keys and numbers that are none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

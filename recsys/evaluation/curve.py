@@ -22,7 +22,7 @@ USERS_AT_ONCE = 256  # whose scores over the catalogue are held together
 
 @dataclass(frozen=True)
 class Curve:
-    """NDCG of each user, (shots, user)."""
+    """NDCG of each user, (shots, user); without users one column of NaN."""
 
     adapted: FloatArray
     unadapted: FloatArray
@@ -42,6 +42,9 @@ def kshot_curve(
     discount: float,
 ) -> Curve:
     """Return the curve of a network with and without fast weights; without a prior both are the plain network."""
+    if len(cases) == 0:
+        unknown = np.full((len(shots), 1), np.nan, np.float32)
+        return Curve(unknown, unknown)
     both = kshot_lists(network, table, prior, cases, shots, cutoff, discount)
     adapted, unadapted = (
         np.stack([ndcg(hits(ranked, cases.query), cases.query.sizes) for ranked in lists]) for lists in both
@@ -59,12 +62,12 @@ def kshot_lists(
     cutoff: int,
     discount: float,
 ) -> tuple[list[IntArray], list[IntArray]]:
-    """Return the (adapted, unadapted) best items after each number of shots, each (user, cutoff)."""
+    """Return the (adapted, unadapted) best items after each number of shots, each (user, at most cutoff)."""
     was_training = network.training
     network.eval()
     mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
     ties = tie_order(len(table), seed=0)
-    empty = np.zeros((0, cutoff), np.int32)
+    empty = np.zeros((0, min(cutoff, len(table))), np.int32)
     adapted: list[list[IntArray]] = [[empty] for _ in shots]
     unadapted: list[list[IntArray]] = [[empty] for _ in shots]
     for start in range(0, len(cases), USERS_AT_ONCE):

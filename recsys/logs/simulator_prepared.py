@@ -1,7 +1,7 @@
 """What was shown in the simulated world as a prepared log in memory, in which every shown item is an action.
 
-`prepare` keeps impressions out of histories, since most of them were never looked at. Here each was, so a history's
-token is a shown item with its response; without one its event type is `impression` and its reward 0. Lives are whole:
+As with `prepare.impressions = "actions"`, a history's token is a shown item with its response; without one its event
+type is `impression` and its reward 0. Responses stand at the time of what they answer. Lives are whole:
 the end of a history is terminal, unless a step limit cut it.
 """
 
