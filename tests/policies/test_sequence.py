@@ -11,8 +11,8 @@ from recsys.policies.sequence_network import draw_targets, first_places
 from tests.memory_log import Event, Told, history, memory_log, taken
 
 SMALL = SequenceOptions(
-    features=16, hidden=32, max_events=8, epochs=25, batch_size=16, negatives=16, dropout=0.0, id_dropout=0.0, horizon=1,
-    learning_rate=1e-2,
+    features=16, hidden=32, max_events=8, epochs=25, batch_size=16, negatives=16, dropout=0.0, id_dropout=0.0,
+    learning_rate=1e-2, horizon=1,
 )  # fmt: skip
 
 

@@ -142,7 +142,9 @@ def test_each_baseline_finds_the_aisles() -> None:
     bench = cold_bench(log, cases_of(log), (1, 2), 2, seed=3)
     fallback = bench.popularity(3).policy
     judged = bench.quality
-    small = SequenceOptions(features=16, hidden=64, epochs=8, negatives=20, batch_size=16, learning_rate=5e-3)
+    small = SequenceOptions(
+        features=16, hidden=64, dropout=0.2, epochs=15, negatives=20, batch_size=16, learning_rate=5e-3
+    )
     for tuned in (
         bench.item_knn(fallback, 2),
         bench.vsknn(fallback, 2),
