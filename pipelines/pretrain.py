@@ -11,23 +11,24 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
-from recsys.config import PretrainConfig, RunConfig
+from recsys.config import RunConfig
 from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
+from recsys.learning.epoch_batches import EpochBatches
 from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics, training_events
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
-from recsys.learning.recency import age_weight, recent_popularity, training_end
+from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
-from recsys.mdp.windows import Windows, batches, cut_windows, read_windows
+from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.weights import save_module
@@ -67,7 +68,7 @@ def run(context: StepContext) -> Summary:
         tuned_rate=config.memory.rate,
     )
     schedule = TargetSchedule.of(settings)
-    now = training_end(log, old)
+    replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
     cases = validation_cases(context, log)
     best = BestEpoch(settings.patience)
     state = TrainingState(
@@ -76,26 +77,28 @@ def run(context: StepContext) -> Summary:
     counters = {"epoch": 0, "update": 0, "over": 0}
     unfinished = None if context.unfinished is None else context.unfinished / "training.safetensors"
     if unfinished is not None and unfinished.exists():
-        counters, _ = state.load(unfinished)
+        counters, priorities = state.load(unfinished)
+        replay.restore(priorities)
         context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
     update = counters["update"]
     for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
-        stretches = batches_by_fold(log, old, fold, config, shuffling)
         warmup = epoch < settings.warmup_epochs
+        count, stretches = replay.of_epoch(warmup=warmup)
         if epoch == settings.warmup_epochs:
             soft_update(target, network, 1.0)
         if not warmup:
             learner.refresh_index()
-        context.progress.start(len(stretches), "batch", f"epoch {epoch + 1}")
+        context.progress.start(count, "batch", f"epoch {epoch + 1}")
         network.train()
-        for held_out, rows in stretches:
-            network.tower.held_out_fold = target.tower.held_out_fold = held_out
-            batch = read_windows(log, rows, shuffling)
-            losses = learner.losses(batch, warmup=warmup, weight=window_weights(log, rows, settings, now))
+        for stretch in stretches:
+            network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
+            batch = read_windows(log, stretch.windows, shuffling)
+            losses = learner.losses(batch, warmup=warmup, weight=stretch.weight)
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
             schedule.follow(target, network, update)
+            replay.learnt(stretch, losses.figures)
             context.progress.advance(1, loss=float(losses.total.detach()))
             if update % 20 == 0:
                 for name in CURVES:
@@ -111,7 +114,8 @@ def run(context: StepContext) -> Summary:
             for name, value in health.scalars().items():
                 context.scalars.add(f"health/{name}", value, update)
         if unfinished is not None:
-            state.save(unfinished, {"epoch": epoch + 1, "update": update, "over": int(over)})
+            counters = {"epoch": epoch + 1, "update": update, "over": int(over)}
+            state.save(unfinished, counters, replay.state())
         if over:
             break
     best.restore([network])
@@ -138,40 +142,6 @@ def start_memory(
         *memory_factors(matrix, fold, config.memory, derive_seed(config.seed, "memory-factors"))
     )
     return fold if config.memory.folds else None
-
-
-def batches_by_fold(
-    log: PreparedLog,
-    histories: LongArray,
-    fold: LongArray | None,
-    config: RunConfig,
-    chance: np.random.Generator,
-) -> list[tuple[int | None, Windows]]:
-    """Return the batches of one epoch in random order, each of one fold, because a batch shares its negatives."""
-    parts = (
-        [(None, histories)] if fold is None else [(f, histories[fold == f]) for f in np.unique(fold).tolist()]
-    )
-    drawn = [
-        (held_out, rows)
-        for held_out, part in parts
-        for rows in batches(
-            cut_windows(log, part, config.state.max_events, 2, chance), config.pretrain.batch_size, chance
-        )
-    ]
-    return [drawn[place] for place in chance.permutation(len(drawn))]
-
-
-def window_weights(
-    log: PreparedLog, rows: Windows, settings: PretrainConfig, now: int
-) -> torch.Tensor | None:
-    """Return ½^(age / half-life) · n^−p of each window, n the events of its history, mean 1; None where all are 1."""
-    if settings.half_life_days is None and settings.history_power == 0:
-        return None
-    length = np.maximum(log.history_train_end[rows.history], 1).astype(np.float64)
-    weight = length**-settings.history_power * age_weight(
-        log.timestamp[rows.end - 1], now, settings.half_life_days
-    )
-    return torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
 
 def held_out_health(

@@ -48,6 +48,7 @@ class TransitionFigures:
     realised: torch.Tensor | None  # discounted return that the log earned from s_t on, where it is known
     unsupported: torch.Tensor | None  # best candidate lies outside the support; None without a behaviour head
     row: torch.Tensor | None  # window that each came from; None = one transition per row of the batch
+    column: torch.Tensor | None = None  # its place in the window
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class DQNLearner:
             transitions.realised,
             unsupported,
             transitions.row,
+            transitions.column,
         )
         return weighted_mean(each, weight), returns, figures
 

@@ -61,6 +61,7 @@ class EncodedTransitions:
         torch.Tensor | None
     )  # (state,) discounted return that the log earned from s_t on, if it is known
     row: torch.Tensor | None = None  # (state,) window that each came from; None = one transition per row
+    column: torch.Tensor | None = None  # (state,) its place there
     allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
 
 
@@ -166,6 +167,7 @@ class WindowEncoding:
             weight=None if self.weight is None else self.weight[row],
             realised=earned + left * after_the_log,
             row=row,
+            column=column,
         )
 
 

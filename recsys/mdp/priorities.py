@@ -66,11 +66,16 @@ class Priorities:
         self._tree.update(place, priority**self.rule.alpha)
         self._largest = max(self._largest, float(priority.max(initial=0.0)))
 
-    def draw(self, count: int, stored: int, generator: np.random.Generator) -> tuple[LongArray, FloatArray]:
-        """Draw places and their importance weights, both (count,); `stored` is N, how many transitions there are."""
+    def draw(
+        self, count: int, stored: int, generator: np.random.Generator, beta: float | None = None
+    ) -> tuple[LongArray, FloatArray]:
+        """Draw places and their importance weights, both (count,); `stored` is N, how many transitions there are.
+
+        Without `beta` it is that of as many draws as there were here.
+        """
         place = self._tree.sample(count, generator)
         chance = self._tree[place] / self._tree.total
-        weight = (stored * chance) ** -self.rule.beta_at(self._draws)
+        weight = (stored * chance) ** -(self.rule.beta_at(self._draws) if beta is None else beta)
         self._draws += 1
         return place, (weight / weight.max(initial=1e-300)).astype(np.float32)
 

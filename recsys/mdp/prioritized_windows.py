@@ -2,6 +2,8 @@
 
 The |TD error| of every event is kept; a window's priority is η max|δ| + (1 − η) mean|δ| over its events (R2D2,
 Kapturowski et al. 2019). Because errors belong to events, they outlive the windows, whose edges move at every epoch.
+Events of one time are read in any order (windows.py): then an error is kept for one of them, which changes no window
+that holds them all.
 """
 
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ class WindowDraw:
     windows: Windows
     weight: torch.Tensor
     index: LongArray
+    part: int = 0  # among the parts cut
 
 
 class PrioritizedWindows:
@@ -34,30 +37,34 @@ class PrioritizedWindows:
         self._error: FloatArray = np.full(events, np.nan, np.float32)  # |δ|, NaN where never learnt from
         self._largest = 1.0
         self._draws = 0
-        self._windows: Windows | None = None
-        self._priorities: Priorities | None = None
+        self._parts: list[tuple[Windows, Priorities]] = []
 
-    def cut(self, windows: Windows) -> None:
-        """Draw from these windows from now on; an event never learnt from counts as the largest error seen."""
-        if not len(windows):
+    def cut(self, *parts: Windows) -> None:
+        """Draw from these windows from now on, from each part of them apart.
+
+        An event never learnt from counts as the largest error seen.
+        """
+        if not parts or not all(len(windows) for windows in parts):
             raise UserError(
                 "there are 0 windows to draw from, must be 1 or more; does the log have training events?"
             )
-        self._windows = windows
-        self._priorities = Priorities(len(windows), self.rule, draws=self._draws)
-        self._priorities.set_errors(np.arange(len(windows)), self.errors_of(windows))
+        self._parts = [(windows, Priorities(len(windows), self.rule)) for windows in parts]
+        for windows, priorities in self._parts:
+            priorities.set_errors(np.arange(len(windows)), self.errors_of(windows))
 
-    def sample(self, batch_size: int, generator: np.random.Generator) -> WindowDraw:
-        """Draw windows with replacement."""
-        if self._windows is None or self._priorities is None:
+    def sample(self, batch_size: int, generator: np.random.Generator, part: int = 0) -> WindowDraw:
+        """Draw windows of one part with replacement."""
+        if not self._parts:
             raise RuntimeError("cut must be called before the first draw")
-        index, weight = self._priorities.draw(batch_size, len(self._windows), generator)
+        windows, priorities = self._parts[part]
+        beta = self.rule.beta_at(self._draws)
+        index, weight = priorities.draw(batch_size, len(windows), generator, beta)
         self._draws += 1
-        return WindowDraw(self._windows.take(index), torch.from_numpy(weight), index)
+        return WindowDraw(windows.take(index), torch.from_numpy(weight), index, part)
 
     def update(self, draw: WindowDraw, td_error: torch.Tensor, learnt: torch.Tensor) -> None:
         """Take note of TD errors, (window, time); `learnt`, likewise, says which steps have one."""
-        if self._priorities is None:
+        if not self._parts:
             raise RuntimeError("cut must be called before the first update")
         error = np.abs(td_error.detach().cpu().numpy())
         row, column = np.nonzero(learnt.cpu().numpy())
@@ -69,7 +76,7 @@ class PrioritizedWindows:
             )
         self._error[draw.windows.start[row] + column] = error[row, column]
         self._largest = max(self._largest, float(error[row, column].max(initial=0.0)))
-        self._priorities.set_errors(draw.index, self.errors_of(draw.windows))
+        self._parts[draw.part][1].set_errors(draw.index, self.errors_of(draw.windows))
 
     def errors_of(self, windows: Windows) -> FloatArray:
         """Return η max|δ| + (1 − η) mean|δ| of windows, (window,)."""
@@ -100,4 +107,4 @@ class PrioritizedWindows:
                 "they were saved from"
             )
         self._error, self._largest, self._draws = error, float(state["largest"]), int(state["draws"])
-        self._windows = self._priorities = None
+        self._parts = []

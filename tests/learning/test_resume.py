@@ -61,7 +61,12 @@ def weights_of(context: StepContext) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "pretrain", [{}, {"quantiles": 4, "target_tau": 1.0, "target_interval": 3, "patience": 1}]
+    "pretrain",
+    [
+        {},
+        {"quantiles": 4, "target_tau": 1.0, "target_interval": 3, "patience": 1},
+        {"replay": "prioritized", "half_life_days": 30.0},
+    ],
 )
 def test_a_killed_pretraining_goes_on_to_the_same_weights(
     pretrain: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
