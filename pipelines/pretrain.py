@@ -12,7 +12,7 @@ import torch
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
-from recsys.evaluation.cold_start import ColdCases
+from recsys.evaluation.cold_start import ColdCases, validation_histories
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
@@ -70,6 +70,7 @@ def run(context: StepContext) -> Summary:
     schedule = TargetSchedule.of(settings)
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
     cases = validation_cases(context, log)
+    watched = (log, new) if len(new) else validation_histories(log)
     best = BestEpoch(settings.patience)
     state = TrainingState(
         {"network": network, "target": target}, optimizer, best, {"pretrain": chance}, {"windows": shuffling}
@@ -110,7 +111,7 @@ def run(context: StepContext) -> Summary:
         over = False
         if not warmup:
             over = best.offer(quality, [network], epoch)
-            health = held_out_health(learner, log, new, config)
+            health = held_out_health(learner, *watched, config)
             for name, value in health.scalars().items():
                 context.scalars.add(f"health/{name}", value, update)
         if unfinished is not None:
@@ -121,7 +122,7 @@ def run(context: StepContext) -> Summary:
     best.restore([network])
     soft_update(target, network, 1.0)
     learner.refresh_index()
-    health = held_out_health(learner, log, new, config)
+    health = held_out_health(learner, *watched, config)
     (context.out / "health.json").write_text(json.dumps(health.plain(), indent=2) + "\n", encoding="utf-8")
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
@@ -230,4 +231,5 @@ STEP = Step(
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
     },
+    version=2,  # health is read from validation users where no new tasks are held out
 )

@@ -8,6 +8,7 @@ from pipelines.manifest import read_manifest
 from pipelines.steps import Step, StepContext, Summary
 from recsys.artifacts.card import write_card
 from recsys.artifacts.files import files_below
+from recsys.artifacts.health_gate import health_checks, hold_to_bounds
 from recsys.artifacts.registry import Registry
 from recsys.config import RunConfig
 from recsys.errors import UserError
@@ -15,12 +16,25 @@ from recsys.logs.prepared import open_prepared
 
 BUNDLE = "bundle"  # folder of the index step that evaluate has measured and that is served
 EVALUATION = "evaluation.json"
+HEALTH = "health.json"  # of pretrain: is the Q-function that everything inherits from sound?
 PUBLISHED = "published.json"
 
 
 def run(context: StepContext) -> Summary:
-    """Pack bundle, evaluation, lineage and card; publish them; leave published.json and the card in `out`."""
+    """Pack bundle, evaluation, lineage and card; publish them; leave published.json and the card in `out`.
+
+    Raises UserError before anything is published if the Q-function is not sound.
+    """
     config = context.config.publish
+    health = health_checks(
+        json.loads((context.inputs["pretrain"] / HEALTH).read_text(encoding="utf-8")), config
+    )
+    hold_to_bounds(health)
+    for check in health:
+        if check.value is None:
+            context.log(
+                f"the {check.name} of the Q-function is unknown: no held-out history that earned anything"
+            )
     evaluation = json.loads((context.inputs["evaluate"] / EVALUATION).read_text(encoding="utf-8"))
 
     package = context.out / "package"
@@ -38,7 +52,7 @@ def run(context: StepContext) -> Summary:
     settings = context.config.model_dump_json(indent=2, exclude={"output", "threads", "publish"})
     (package / "run.json").write_text(settings + "\n", encoding="utf-8")
     info = open_prepared(context.inputs["prepare"]).info
-    write_card(package / "card.md", config.name, context.config, info, evaluation, lineage)
+    write_card(package / "card.md", config.name, context.config, info, evaluation, health, lineage)
 
     size = sum((package / path).stat().st_size for path in files_below(package))
     registry = Registry(config.registry)
@@ -66,7 +80,7 @@ def still_holds(config: RunConfig, folder: Path) -> bool:
 STEP = Step(
     name="publish",
     run=run,
-    inputs=("prepare", "index", "evaluate"),
+    inputs=("prepare", "pretrain", "index", "evaluate"),
     settings=lambda config: {"publish": config.publish},
     still_holds=still_holds,
 )

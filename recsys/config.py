@@ -146,11 +146,14 @@ class EvaluateConfig(Frozen):
 
 
 class PublishConfig(Frozen):
-    """Where bundles go and who they become."""
+    """Where bundles go, who they become, and how sound the Q-function must be (recsys/artifacts/health_gate.py)."""
 
     registry: Path = Path("registry")
     name: str = "metaq"
     alias: str = "champion"
+    max_over_estimation: PositiveFloat = 2.0  # mean max-Q over mean logged return
+    max_unsupported_argmax: Share = 0.1  # of next states
+    max_calibration_error: PositiveFloat = 0.5  # over mean logged return; a Q of 0 everywhere is 1 off
 
 
 class RunConfig(Frozen):

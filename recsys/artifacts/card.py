@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.artifacts.health_gate import HealthCheck
 from recsys.config import RunConfig
 from recsys.logs.prepared import PreparedInfo
 
@@ -14,6 +15,7 @@ def write_card(
     config: RunConfig,
     info: PreparedInfo,
     evaluation: Mapping[str, Any],
+    health: Sequence[HealthCheck],
     lineage: Mapping[str, Mapping[str, str]],
 ) -> None:
     """Write the card of a version; no dates but those of the data, so equal models have equal cards."""
@@ -23,6 +25,7 @@ def write_card(
         "from that user's events.",
         _data(info),
         _quality(evaluation),
+        _health(health),
         _training(config),
         _lineage(lineage),
     ]
@@ -68,6 +71,17 @@ def _interval(metric: Mapping[str, float] | None) -> str:
     if "low" not in metric or "high" not in metric:
         return f"{metric['mean']:.4f}"
     return f"{metric['mean']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]"
+
+
+def _health(checks: Sequence[HealthCheck]) -> str:
+    rows = [
+        (check.name, "unknown" if check.value is None else f"{check.value:.3f}", f"{check.bound:g}")
+        for check in checks
+    ]
+    return (
+        "## Health of the Q-function\n\nThe teacher's, on histories it did not learn from; unknown where there were "
+        "none, or where they earned nothing.\n\n" + _table(("figure", "value", "at most"), rows)
+    )
 
 
 def _training(config: RunConfig) -> str:

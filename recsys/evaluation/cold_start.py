@@ -120,6 +120,22 @@ def cold_cases(
     )
 
 
+def validation_histories(log: PreparedLog) -> tuple[PreparedLog, LongArray]:
+    """Return cold validation users, (history,), in a log whose training part holds what they do before the test cut.
+
+    Nobody trains on them: for figures that must not come from what a network has learnt from.
+    """
+    histories = log.with_role(Role.COLD_VALIDATION)
+    end = _last_second(log)
+    length = np.diff(log.history_offsets)
+    if end is not None:
+        early = np.concatenate([[0], np.cumsum(log.timestamp < end)])
+        length = early[log.history_offsets[1:]] - early[log.history_offsets[:-1]]
+    train_end = np.array(log.history_train_end)
+    train_end[histories] = length[histories]
+    return replace(log, history_train_end=train_end), histories
+
+
 def _last_second(log: PreparedLog) -> int | None:
     """Return where the test period begins, in seconds, if the split is by time."""
     if log.info.test_from is None:

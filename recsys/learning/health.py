@@ -40,8 +40,11 @@ class QHealth:
 
     @property
     def over_estimation(self) -> float:
-        """Mean max-Q over mean logged return: improvement puts it somewhat above 1, a jump is an alarm."""
-        return self.mean_max_q / self.mean_return if self.mean_return else float("nan")
+        """Mean max-Q over mean logged return: improvement puts it somewhat above 1, a jump is an alarm.
+
+        NaN where the log earns nothing: a ratio to that says nothing.
+        """
+        return self.mean_max_q / self.mean_return if self.mean_return > 0 else float("nan")
 
     def scalars(self) -> dict[str, float]:
         """Return every figure but the bins, by name."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from recsys.evaluation.cold_start import ColdCases, cold_cases, history_of
+from recsys.evaluation.cold_start import ColdCases, cold_cases, history_of, validation_histories
 from recsys.evaluation.ranking import QuerySets, ndcg
 from recsys.evaluation.served import scored_lists
 from recsys.logs.prepared import PreparedLog, Role
@@ -118,3 +118,13 @@ def test_a_perfect_list_is_marked_one_for_every_slice() -> None:
     for query in (cases.query, cases.basket_completion, cases.next_session):
         hit = np.arange(10)[None] < query.sizes[:, None]
         assert ndcg(hit, query.sizes).tolist() == [1.0]
+
+
+def test_validation_histories_reach_to_the_test_cut_and_no_other_history_changes() -> None:
+    validation = user(Event(1, 0), Event(2, 9 * DAY), Event(3, 10 * DAY), role=Role.COLD_VALIDATION)
+    told = [taken(1, 2, 3, train_end=2), validation, COLD]
+    by_time, histories = validation_histories(memory_log(told, test_from=CUT.isoformat()))
+    assert histories.tolist() == [1]
+    assert by_time.history_train_end.tolist() == [2, 2, 0]
+    held_out, _ = validation_histories(memory_log(told))  # users held out by hash: there is no test period
+    assert held_out.history_train_end.tolist() == [2, 3, 0]

@@ -167,6 +167,7 @@ def test_health_says_nothing_of_what_is_missing() -> None:
     assert plain["unsupported_argmax"] is None
     assert plain["calibration"] == []
     assert q_health([]).plain()["td_error_99"] is None
+    assert np.isnan(q_health([figures([1.0], [-1.0])]).over_estimation)  # a ratio to a loss says nothing
 
 
 def test_a_calibrated_q_has_no_calibration_error() -> None:

@@ -11,6 +11,7 @@ from pipelines.configuration import resolve_config
 from pipelines.steps import StepContext
 from recsys.artifacts.registry import Registry
 from recsys.config import PublishConfig, RunConfig
+from recsys.errors import UserError
 from recsys.logs.prepared import ARRAYS, PreparedInfo, write_info
 
 
@@ -22,7 +23,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
-    folders = {name: tmp_path / name for name in ("prepare", "index", "evaluate")}
+    folders = {name: tmp_path / name for name in ("prepare", "pretrain", "index", "evaluate")}
     (folders["prepare"] / "arrays").mkdir(parents=True)
     for name in ARRAYS:
         np.save(folders["prepare"] / "arrays" / f"{name}.npy", np.zeros(1))
@@ -38,11 +39,18 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     write_info(folders["prepare"], PreparedInfo(**{**facts, **texts, "events": 1234, "event_types": ()}))  # type: ignore[arg-type]
     (folders["index"] / "bundle").mkdir(parents=True)
     (folders["index"] / "bundle" / "student.safetensors").write_bytes(b"weights")
+    folders["pretrain"].mkdir()
+    write_health(folders["pretrain"])
     folders["evaluate"].mkdir()
     ndcg = {"mean": 0.25, "low": 0.2, "high": 0.3}
     evaluation = {"policies": {"adapted": {"10": {"ndcg": ndcg}, "5": {}}}, "users": 99, "split": "time"}
     (folders["evaluate"] / "evaluation.json").write_text(json.dumps(evaluation))
     return folders
+
+
+def write_health(folder: Path, **figures: float | None) -> None:
+    sound = {"mean_return": 2.0, "over_estimation": 1.2, "unsupported_argmax": 0.01, "calibration_error": 0.4}
+    (folder / "health.json").write_text(json.dumps(sound | figures))
 
 
 def publish_to(out: Path, config: RunConfig, inputs: dict[str, Path]) -> str:
@@ -81,6 +89,62 @@ def test_the_same_model_is_the_same_version_wherever_it_is_made(
     assert publish_to(tmp_path / "out2", elsewhere, inputs) == first
     (inputs["index"] / "bundle" / "student.safetensors").write_bytes(b"other weights")
     assert publish_to(tmp_path / "out3", config, inputs) != first
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (
+            {"over_estimation": 3.2},
+            r"the over-estimation of the Q-function is 3.2, must be at most publish.max_over_estimation \(2\); "
+            "retrain with a lower pretrain.discount .*or raise the bound with --set publish.max_over_estimation=",
+        ),
+        ({"unsupported_argmax": 0.4}, r"publish.max_unsupported_argmax \(0.1\); .*conservative_weight"),
+        (
+            {"calibration_error": 1.5},
+            r"is 0.75, must be at most publish.max_calibration_error \(0.5\); .*epochs",
+        ),
+    ],
+)
+def test_an_unsound_q_function_is_refused_and_the_champion_stays(
+    figures: dict[str, float], said: str, config: RunConfig, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    champion = publish_to(tmp_path / "out", config, inputs)
+    (inputs["index"] / "bundle" / "student.safetensors").write_bytes(b"other weights")
+    write_health(inputs["pretrain"], **figures)
+    with pytest.raises(UserError, match=said) as refused:
+        publish_to(tmp_path / "out2", config, inputs)
+    assert "\n" not in str(refused.value)
+    registry = Registry(config.publish.registry)
+    assert registry.resolve("metaq", "champion").name == champion
+    assert len(list((config.publish.registry / "metaq" / "versions").iterdir())) == 1
+    assert not list((tmp_path / "out2").iterdir())
+
+
+def test_a_raised_bound_lets_the_figure_through_and_the_card_shows_both(
+    config: RunConfig, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    write_health(inputs["pretrain"], over_estimation=3.2)
+    raised = config.publish.model_copy(update={"max_over_estimation": 3.2})
+    publish_to(tmp_path / "out", config.model_copy(update={"publish": raised}), inputs)
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "| over-estimation | 3.200 | 3.2 |" in card
+    assert "| calibration error | 0.200 | 0.5 |" in card  # of the mean return
+
+
+@pytest.mark.parametrize("mean_return", [None, 0.0, -1.0])
+def test_what_no_history_tells_is_unknown_and_said_to_be(
+    mean_return: float | None, config: RunConfig, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    write_health(inputs["pretrain"], mean_return=mean_return, over_estimation=None)
+    (tmp_path / "out").mkdir()
+    said: list[str] = []
+    publish.run(StepContext(config=config, out=tmp_path / "out", inputs=inputs, log=said.append))
+    card = (tmp_path / "out" / "card.md").read_text()
+    assert "| over-estimation | unknown | 2 |" in card
+    assert "| calibration error | unknown | 0.5 |" in card
+    assert "| unsupported argmax | 0.010 | 0.1 |" in card
+    assert [line for line in said if "is unknown" in line] == said[:2]
 
 
 def test_the_step_holds_while_the_registry_has_the_version(
