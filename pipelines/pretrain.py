@@ -139,8 +139,9 @@ def start_memory(
     network.states.memory.start_from(config.memory.start_scale, network.temperature)
     fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
     matrix = interaction_matrix(log, histories)
+    settings = config.memory.model_copy(update={"features": network.shape.memory_features})
     network.tower.remember(
-        *memory_factors(matrix, fold, config.memory, derive_seed(config.seed, "memory-factors"))
+        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"))
     )
     return fold if config.memory.folds else None
 
@@ -190,7 +191,7 @@ def teacher_for(
         id_dropout=config.model.id_dropout,
         dueling=config.pretrain.dueling,
         quantiles=config.pretrain.quantiles,
-        memory_features=config.memory.features,
+        memory_features=min(config.memory.features, log.content.shape[0]),
     )
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)

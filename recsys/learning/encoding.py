@@ -20,6 +20,7 @@ from recsys.models.vector_network import VectorNetwork
 
 # states a batch learns values from: the rest of the batch costs only the supervised heads
 MAX_TD_STATES = 512
+MAX_SUPERVISED_STATES = 2_048  # likewise of the supervised heads
 
 Batch = TypeVar("Batch", StateBatch, TransitionBatch)
 Mask = Callable[
@@ -110,6 +111,9 @@ class WindowEncoding:
         """
         batch = self.batch
         row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
+        if len(row) > MAX_SUPERVISED_STATES:
+            kept = torch.randperm(len(row), generator=self.generator)[:MAX_SUPERVISED_STATES]
+            row, column = row[kept], column[kept]
         asked = column
         if self.config.hindsight > 0:
             earlier = (torch.rand(len(column), generator=self.generator) * (column + 1)).long()
