@@ -75,7 +75,9 @@ def main() -> None:
         return found
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=derive_seed(asked.seed, "tune-teacher") % 2**32, n_startup_trials=6)
+    sampler = optuna.samplers.TPESampler(
+        seed=derive_seed(asked.seed, "tune-teacher") % 2**32, n_startup_trials=6
+    )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.enqueue_trial({name: START[name] for name in space})
     study.optimize(quality, n_trials=asked.trials)
