@@ -58,6 +58,9 @@ max_users = 20
 bootstrap = 20
 [publish]
 registry = "{home}/registry"
+max_over_estimation = 100.0  # fifteen updates make no sound Q-function, and soundness is not the question here
+max_unsupported_argmax = 1.0
+max_calibration_error = 100.0
 """
 
 
