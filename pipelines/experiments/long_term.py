@@ -104,8 +104,8 @@ def teacher_settings() -> PretrainConfig:
         n_step=1,
         terminal="history",
         target="supported_max",
-        support_threshold=0.02,
-        bootstrap_candidates=20,
+        support_threshold=0.01,
+        bootstrap_candidates=40,
         supervised_weight=0.02,  # cross-entropies are a hundred times a TD loss here: at 1 the encoder learns no values
         conservative_weight=0.0,
         return_weight=1.0,

@@ -33,7 +33,7 @@ class Learning:
     config: PretrainConfig
     item_features: int = 16
     hidden: int = 48
-    max_events: int = 60
+    max_events: int = 50
 
 
 def fresh_network(log: PreparedLog, learning: Learning, seed: int) -> QNetwork:
@@ -100,8 +100,11 @@ class Trainer:
             self.learner.refresh_index()
         self.network.train()
         count = -(-len(windows) // config.batch_size)
-        for taken, rows in enumerate(batches(windows, config.batch_size, self.shuffling)):
-            if taken == most:
+        count = min(count, most or count)
+        # lives of one length would share a batch, and a mean over each batch would count short, unhappy lives most
+        shuffled = batches(windows, config.batch_size, self.shuffling, similar_length=False)
+        for taken, rows in enumerate(shuffled):
+            if taken == count:
                 break
             losses = self.learner.losses(read_windows(log, rows, self.shuffling), warmup=warmup)
             step(self.optimizer, losses.total, rate_factor(taken / count), config.max_gradient_norm)
