@@ -196,9 +196,10 @@ def teacher_for(
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)
     log_popularity = np.log1p(popularity)
-    width = min(shape.item_features, statistics.factors.shape[1])
     factors = np.zeros((shape.items, shape.item_features), np.float32)
-    factors[:, :width] = statistics.factors[:, :width]
+    if not shape.memory_features:  # else the memory says what goes together, without each history's own part in it
+        width = min(shape.item_features, statistics.factors.shape[1])
+        factors[:, :width] = statistics.factors[:, :width]
     network.tower.start_from(
         np.array(log.content), factors, log_popularity, (statistics.popularity > 0).astype(np.float32)
     )

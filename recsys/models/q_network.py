@@ -18,6 +18,8 @@ from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
 from recsys.models.quantiles import QuantileOffsets
 from recsys.models.session_encoder import AttentionEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
 
+QUIET = 0.01  # standard deviation of the heads' weights at first
+
 
 @dataclass(frozen=True)
 class NetworkShape:
@@ -81,6 +83,9 @@ class StateNetwork(nn.Module):
         )
         self.advantage = nn.Linear(shape.hidden, shape.item_features)
         self.behavior = nn.Linear(shape.hidden, shape.item_features)
+        for head in (self.advantage, self.behavior):  # what is known of items speaks first, unmixed with noise
+            nn.init.normal_(head.weight, std=QUIET)
+            nn.init.zeros_(head.bias)
         self.scalars = nn.Linear(shape.hidden, 2)
         self.dueling = shape.dueling
         self.offsets = (
