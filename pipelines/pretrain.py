@@ -18,7 +18,7 @@ from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches
-from recsys.learning.factors import ItemStatistics, interaction_matrix, item_statistics, training_events
+from recsys.learning.factors import ItemStatistics, item_statistics
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
@@ -26,6 +26,7 @@ from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.logs.interactions import interaction_matrix, training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
 from recsys.mdp.windows import batches, cut_windows, read_windows

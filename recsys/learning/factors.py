@@ -14,6 +14,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from recsys.config import FactorsConfig
+from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog
 from recsys.types import FloatArray, LongArray
 
@@ -37,26 +38,6 @@ class ItemStatistics:
         """Read both arrays."""
         with np.load(path) as arrays:
             return ItemStatistics(factors=arrays["factors"], popularity=arrays["popularity"])
-
-
-def training_events(log: PreparedLog, histories: LongArray) -> tuple[LongArray, LongArray]:
-    """Return (row of `histories`, event) of every training event, both (event,)."""
-    length = log.history_train_end[histories]
-    row = np.repeat(np.arange(len(histories)), length)
-    event = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-    return row, event + np.repeat(log.history_offsets[histories], length)
-
-
-def interaction_matrix(log: PreparedLog, histories: LongArray) -> sparse.csr_matrix:
-    """Return the binary (history, item) matrix of positively rewarded training events."""
-    row, event = training_events(log, histories)
-    kept = np.asarray(log.reward[event]) > 0
-    shape = (len(histories), len(log.content))
-    matrix = sparse.csr_matrix(
-        (np.ones(int(kept.sum()), np.float32), (row[kept], np.asarray(log.item[event])[kept])), shape=shape
-    )
-    matrix.data[:] = 1.0
-    return matrix
 
 
 def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed: int) -> FloatArray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.learning.factors import training_events
+from recsys.logs.interactions import training_events
 from recsys.logs.prepared import PreparedLog
 from recsys.types import FloatArray, LongArray
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import linalg
 
 from recsys.errors import UserError
-from recsys.learning.factors import interaction_matrix
+from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
 from recsys.policies.item_knn import Overlap, overlap

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from recsys.learning.factors import interaction_matrix
+from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
 from recsys.policies.policy import Arrays, pack, support_matrix, unpack

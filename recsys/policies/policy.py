@@ -30,12 +30,16 @@ class ScoringPolicy(Protocol):
         ...
 
 
-class KeptPolicy(ScoringPolicy, Protocol):
-    """A policy that can be put away and served: frozen options and arrays are all there is to it."""
+class KeptPolicy(Protocol):
+    """A fitted policy that can be put away and served: frozen options and arrays are all there is to it."""
 
     @property
     def options(self) -> Any:
         """What distinguishes it from others of its kind, a frozen dataclass."""
+        ...
+
+    def scores(self, histories: Sequence[History]) -> FloatArray:
+        """Return a score of each item for each user, (user, item), the same for the same histories."""
         ...
 
     def arrays(self) -> Arrays:
@@ -60,9 +64,11 @@ def pack(name: str, matrix: sparse.csr_matrix) -> dict[str, npt.NDArray[Any]]:
 
 
 def unpack(name: str, arrays: Arrays) -> sparse.csr_matrix:
-    """Return the sparse matrix that `pack` took apart."""
+    """Return the sparse matrix that `pack` took apart; raises ValueError if the parts do not make one."""
     parts = (arrays[f"{name}.data"], arrays[f"{name}.indices"], arrays[f"{name}.indptr"])
-    return sparse.csr_matrix(parts, shape=tuple(arrays[f"{name}.shape"].tolist()))
+    matrix = sparse.csr_matrix(parts, shape=tuple(arrays[f"{name}.shape"].tolist()))
+    matrix.check_format(full_check=True)  # an index beyond the shape would read foreign memory
+    return matrix
 
 
 def support_matrix(histories: Sequence[History], items: int) -> sparse.csr_matrix:

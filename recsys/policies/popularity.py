@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from recsys.learning.factors import training_events
+from recsys.logs.interactions import training_events
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
 from recsys.policies.policy import Arrays

@@ -6,55 +6,30 @@ factors, and are stopped by the same kind of validation; what they lack is Q-lea
 shuffled over the whole history, so that a log without times is read as sets.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 import torch
 
 from recsys.config import FactorsConfig
-from recsys.learning.factors import item_statistics, training_events
+from recsys.learning.factors import item_statistics
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.logs.interactions import training_events
 from recsys.logs.prepared import PreparedLog, identified
-from recsys.mdp.state import History, StateBatch, encode_states, lay_tokens
+from recsys.mdp.state import StateBatch, lay_tokens
 from recsys.mdp.windows import ATTRIBUTE_DROPOUT, attributes_of
-from recsys.policies.policy import Arrays
-from recsys.policies.sequence_network import SequenceNetwork, SequenceShape, sequence_loss
+from recsys.policies.sequence_loss import sequence_loss
+from recsys.policies.sequence_model import SequenceModel, SequenceOptions
+from recsys.policies.sequence_network import SequenceShape
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
-from recsys.types import FloatArray, LongArray
-
-USERS_AT_ONCE = 256
+from recsys.types import LongArray
 
 
-@dataclass(frozen=True)
-class SequenceOptions:
-    """Shape and training of a sequence model."""
+class SequencePolicy(SequenceModel):
+    """A sequence model that can be fitted; `judge`, if given, is asked after every epoch and the best one is kept."""
 
-    encoder: Literal["recurrent", "attention"] = "recurrent"
-    features: int = 64  # width of e_i
-    hidden: int = 96
-    layers: int = 1
-    dropout: float = 0.4
-    id_dropout: float = 0.1
-    max_events: int = 50
-    horizon: int = 20  # the target is drawn from so many next events
-    from_factors: bool = True  # start item vectors from co-occurrence factors
-    epochs: int = 12
-    patience: int = 3
-    batch_size: int = 16  # windows
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    negatives: int = 512  # shared by the batch
-    seed: int = 0
-    identified_only: bool = True  # leave anonymous sessions out
-
-
-class SequencePolicy:
-    """Ranks by the logits of a network; `judge`, if given, is asked after every epoch and the best one is kept."""
-
-    network_: SequenceNetwork
     epoch_: int  # the one whose weights were kept, from 0; of a fit, not of what is restored
 
     def __init__(
@@ -62,13 +37,14 @@ class SequencePolicy:
         options: SequenceOptions | None = None,
         judge: Callable[["SequencePolicy", int], float] | None = None,
     ) -> None:
-        self.options = options or SequenceOptions()
+        super().__init__(options)
         self.judge = judge
 
     def fit(self, log: PreparedLog, histories: LongArray) -> Self:
         """Train on the training events; without a judge for all epochs."""
         options = self.options
         chosen = identified(log, histories) if options.identified_only else histories
+        self._table = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(options.seed, "sequence"))  # initial weights and dropout
             self._train(log, chosen)
@@ -111,45 +87,6 @@ class SequencePolicy:
         self.epoch_ = epoch if best.epoch < 0 else best.epoch
         if best.weights:
             best.restore([network])
-
-    def _fresh(self, shape: SequenceShape) -> SequenceNetwork:
-        o = self.options
-        return SequenceNetwork(
-            shape, o.encoder, o.features, o.hidden, o.layers, o.dropout, o.id_dropout, o.max_events
-        )
-
-    @torch.no_grad()
-    def scores(self, histories: Sequence[History]) -> FloatArray:
-        """Return the logits after the newest events of each history, (user, item)."""
-        vectors, bias = self.network_.tower.table()
-        scores = np.empty((len(histories), len(bias)), np.float32)
-        for start in range(0, len(histories), USERS_AT_ONCE):
-            batch = encode_states(histories[start : start + USERS_AT_ONCE], self.options.max_events)
-            last = self.network_.queries(batch)[torch.arange(len(batch.lengths)), batch.lengths]
-            scores[start : start + USERS_AT_ONCE] = (last @ vectors.T + bias).numpy()
-        return scores
-
-    def arrays(self) -> Arrays:
-        """Return what is kept: the weights."""
-        return {name: tensor.numpy() for name, tensor in self.network_.state_dict().items()}
-
-    def restore(self, arrays: Arrays) -> Self:
-        """Take the weights back; the shapes of tensors say what the log decided."""
-        tables = [
-            name for name in arrays if name.startswith("tokens.attributes.") and name.endswith("weight")
-        ]
-        items, content = arrays["tower.content"].shape
-        self.network_ = self._fresh(
-            SequenceShape(
-                items=items,
-                content_features=content,
-                event_types=len(arrays["tokens.event_type.weight"]),
-                attribute_sizes=tuple(len(arrays[name]) - 1 for name in sorted(tables)),
-            )
-        )
-        self.network_.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        self.network_.eval()
-        return self
 
 
 def window_batches(

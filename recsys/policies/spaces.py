@@ -13,14 +13,15 @@ import numpy as np
 from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.ranking import hits, ndcg
 from recsys.evaluation.served import scored_lists
-from recsys.learning.factors import interaction_matrix
+from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.policies.als import Als, AlsOptions
 from recsys.policies.ease import Ease, EaseOptions
 from recsys.policies.item_knn import ItemKnn, ItemKnnOptions, Overlap, overlap
 from recsys.policies.policy import ScoringPolicy
 from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions
-from recsys.policies.sequence import SequenceOptions, SequencePolicy
+from recsys.policies.sequence import SequencePolicy
+from recsys.policies.sequence_model import SequenceOptions
 from recsys.policies.tuning import TRIALS, Axes, Range, Report, Tuned, search
 from recsys.policies.vsknn import Vsknn, VsknnOptions, past_units
 from recsys.randomness import derive_seed

@@ -15,7 +15,7 @@ from recsys.policies.ease import Ease, EaseOptions
 from recsys.policies.item_knn import ItemKnn, ItemKnnOptions
 from recsys.policies.policy import KeptPolicy
 from recsys.policies.popularity import Popularity, PopularityOptions
-from recsys.policies.sequence import SequenceOptions, SequencePolicy
+from recsys.policies.sequence_model import SequenceModel, SequenceOptions
 from recsys.policies.vsknn import Vsknn, VsknnOptions
 
 KINDS = {
@@ -24,7 +24,7 @@ KINDS = {
     "vsknn": (Vsknn, VsknnOptions),
     "ease": (Ease, EaseOptions),
     "als": (Als, AlsOptions),
-    "sequence": (SequencePolicy, SequenceOptions),
+    "sequence": (SequenceModel, SequenceOptions),
 }
 DESCRIPTION, ARRAYS = "policy.json", "policy.safetensors"
 

@@ -5,12 +5,8 @@ import pytest
 from scipy.linalg import sqrtm
 
 from recsys.config import FactorsConfig
-from recsys.learning.factors import (
-    cooccurrence_factors,
-    interaction_matrix,
-    item_statistics,
-    rotate_onto,
-)
+from recsys.learning.factors import cooccurrence_factors, item_statistics, rotate_onto
+from recsys.logs.interactions import interaction_matrix
 from tests.memory_log import Event, Told, memory_log, random_told, taken
 
 ITEMS = 8

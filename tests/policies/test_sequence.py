@@ -7,7 +7,7 @@ import torch
 from recsys.logs.prepared import training_histories
 from recsys.mdp.state import encode_states
 from recsys.policies.sequence import SequenceOptions, SequencePolicy, window_batches
-from recsys.policies.sequence_network import draw_targets, first_places
+from recsys.policies.sequence_loss import draw_targets, first_places
 from tests.memory_log import Event, Told, history, memory_log, taken
 
 SMALL = SequenceOptions(
