@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from pipelines.publish import BUNDLE
 from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationPrior
-from recsys.artifacts.bundle import BundleInfo, read_catalogue, save_bundle
+from recsys.artifacts.bundle import read_catalogue, save_bundle
+from recsys.artifacts.bundle_info import QInfo
 from recsys.candidates.index import build_index, recall
 from recsys.config import StateConfig
 from recsys.learning.checkpoint import load_student, load_table
@@ -33,7 +34,7 @@ def run(context: StepContext) -> Summary:
     found = recall(index, vectors, vectors[chosen], config.index.candidates)
     with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
         popularity = torch.from_numpy(statistics["popularity"])
-    info = BundleInfo(
+    info = QInfo(
         shape=student.shape,
         state=served_state(config.state, log.info),
         discount=config.pretrain.discount,

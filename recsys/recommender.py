@@ -1,25 +1,23 @@
-"""Retrieve -> adapt -> rank -> explore: the one object that is evaluated and served."""
+"""Rank -> explore: the one object that is evaluated and served, whatever ranks in it (recsys/rankers.py)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 
 from recsys import columns
-from recsys.adaptation import adapt_to_first
-from recsys.artifacts.bundle import Bundle, load_bundle
+from recsys.artifacts.bundle import PolicyBundle, QBundle, load_bundle
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig
 from recsys.evaluation.ranking import tie_order
 from recsys.mdp.reward import rewards
-from recsys.mdp.state import History, empty_history, encode_states
+from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import draw_list, policy_name
+from recsys.rankers import ServedBy as ServedBy
+from recsys.rankers import ranker_of
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
 
-ServedBy = Literal["adapted", "unadapted", "popular"]
 GREEDY = ExplorationConfig(kind="greedy")
 _PER_SECOND = 1_000_000
 
@@ -40,20 +38,22 @@ class Recommendation:
     """A served list; all arrays but `candidates` have shape (position,)."""
 
     items: IntArray
-    scores: FloatArray  # adapted Q; popularity for a popular list
+    scores: FloatArray  # adapted Q, or a baseline's own; popularity for a popular list
     propensities: FloatArray  # probability of the item given the state and the items above it
-    support_events: int  # events the fast weights were adapted to
+    support_events: int  # events the fast weights were adapted to, or that a baseline read
     served_by: ServedBy
-    policy: str  # for example "plackett_luce(temperature=0.02)"
-    candidates: IntArray  # what was retrieved and could have been shown, best first
+    policy: str  # for example "plackett_luce(temperature=0.02)" or "item_knn/greedy"
+    candidates: IntArray  # what could have been shown, best first
     seed: int  # the same history and seed give the same list
 
 
 class Recommender:
     """One loaded bundle, read-only and safe to share between threads."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: QBundle | PolicyBundle) -> None:
         self._bundle = bundle
+        self._ranker = ranker_of(bundle)
+        self.ladder: tuple[ServedBy, ...] = (*self._ranker.rungs, "popular")  # ways to answer, best first
         self.catalogue: Catalogue = bundle.catalogue
         self.version: str = bundle.version
         self.event_types: tuple[str, ...] = bundle.info.event_types
@@ -76,8 +76,8 @@ class Recommender:
         self._attribute_code = [
             {value: code + 1 for code, value in enumerate(values)} for values in bundle.info.attribute_values
         ]
-        self._ties = tie_order(len(self.catalogue), seed=0)
-        self._by_popularity = np.lexsort((self._ties, -bundle.popularity)).astype(np.int32)
+        ties = tie_order(len(self.catalogue), seed=0)
+        self._by_popularity = np.lexsort((ties, -bundle.popularity)).astype(np.int32)
         self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
 
     def history(self, events: Sequence[LoggedEvent], attributes: dict[str, str] | None = None) -> History:
@@ -113,23 +113,25 @@ class Recommender:
         adapt: bool = True,
         greedy: bool = False,
     ) -> Recommendation:
-        """Return n items for a user, best first; fewer if the catalogue left after exclusions is smaller."""
+        """Return n items for a user, best first; fewer if the catalogue left after exclusions is smaller.
+
+        A baseline has nothing to adapt and ignores `adapt`.
+        """
         exploration = GREEDY if greedy else self._bundle.info.exploration
-        query, support_events = self._query(history, adapt=adapt)
         banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
         if exclude_seen:
             had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
             banned = np.union1d(banned, had).astype(np.int32)
-        candidates, scores = self._candidates(query, n, banned)
-        places, propensities = draw_list(scores, n, exploration, np.random.default_rng(seed))
+        ranking = self._ranker.ranked(history, n, banned, adapt=adapt)
+        places, propensities = draw_list(ranking.scores, n, exploration, np.random.default_rng(seed))
         return Recommendation(
-            items=candidates[places],
-            scores=scores[places],
+            items=ranking.items[places],
+            scores=ranking.scores[places],
             propensities=propensities,
-            support_events=support_events,
-            served_by="adapted" if support_events else "unadapted",
-            policy=policy_name(exploration),
-            candidates=candidates,
+            support_events=ranking.support_events,
+            served_by=ranking.served_by,
+            policy=policy_name(exploration, self._ranker.name),
+            candidates=ranking.items,
             seed=seed,
         )
 
@@ -148,36 +150,6 @@ class Recommender:
             candidates=items,
             seed=seed,
         )
-
-    @torch.inference_mode()
-    def _query(self, history: History, *, adapt: bool) -> tuple[FloatArray, int]:
-        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value."""
-        bundle = self._bundle
-        batch = encode_states([history], bundle.info.state.max_events)
-        states = bundle.student.state_vectors(batch)
-        last = int(batch.lengths[0])
-        fast: torch.Tensor = bundle.prior.mean
-        if adapt and last:
-            fast = adapt_to_first(
-                batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
-            ).mean[0]
-        one = torch.ones(1)
-        query = torch.cat([states.advantage[0, last], fast, one, states.value[0, last, None]])
-        return query.numpy(), last if adapt else 0
-
-    def _candidates(self, query: FloatArray, n: int, banned: IntArray) -> tuple[IntArray, FloatArray]:
-        """Return the allowed candidates with their Q, best first, ties in one fixed seeded order."""
-        wanted = max(self._bundle.info.index.candidates, n) + len(banned)
-        while True:
-            found, products = self._bundle.index.search(query[None, :-1], wanted)
-            items, scores = found[0], products[0]
-            allowed = (items >= 0) & self.catalogue.available[items] & ~np.isin(items, banned)
-            if int(allowed.sum()) >= n or wanted >= len(self.catalogue):
-                break
-            wanted *= 4  # a narrow catalogue: look further down
-        items, scores = items[allowed].astype(np.int32), scores[allowed] + query[-1]
-        order = np.lexsort((self._ties[items], -scores))
-        return items[order], scores[order]
 
     def _attributes(self, attributes: dict[str, str] | None) -> IntArray:
         if not attributes:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from recsys.types import ExternalId
 
 log = logging.getLogger(__name__)
 
-LADDER: Final[tuple[ServedBy, ...]] = ("adapted", "unadapted", "popular")
 _BREAKDOWNS = (
     ArithmeticError,
     RuntimeError,
@@ -85,19 +83,20 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
 
 
 def answer(recommender: Recommender, ask: Ask) -> Served:
-    """Return the list of the highest rung that holds: adapted, unadapted, popular."""
+    """Return the list of the highest rung of the recommender's ladder that holds."""
     fallback: str | None = None
-    for rung in LADDER:
+    last = recommender.ladder[-1]
+    for rung in recommender.ladder:
         tried = replace(ask, rung=rung)
         try:
             recommendation = rank(recommender, tried)
         except _BREAKDOWNS:
-            if rung == LADDER[-1]:
+            if rung == last:
                 raise
             log.exception("the %s rung failed; answering from the next", rung)
             fallback = fallback or f"{rung}_failed"
             continue
-        if rung == LADDER[-1] or _sound(recommendation):
+        if rung == last or _sound(recommendation):
             break
         fallback = fallback or f"{rung}_unsound"
     return Served(recommendation, tried, fallback)

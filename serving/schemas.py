@@ -58,7 +58,9 @@ class RecommendedItem(BaseModel):
     """One position of a list."""
 
     item_id: str
-    score: float = Field(description="Adapted Q: expected discounted reward of showing the item")
+    score: float = Field(
+        description="Adapted Q, the expected discounted reward of showing the item; a baseline's own score; popularity"
+    )
     propensity: float = Field(description="Probability of the item given the state and the items above it")
     position: int = Field(description="0-based")
 
@@ -85,10 +87,14 @@ class RecommendAnswer(BaseModel):
 
     recommendation_id: str = Field(description="Send it back with the events that follow")
     model: str = Field(description="Version of the bundle")
-    policy: str
+    policy: str = Field(
+        description="How the list was drawn; a baseline's kind stands before it: item_knn/greedy"
+    )
     seed: int
-    served_by: Literal["adapted", "unadapted", "popular"]
-    support_events: int = Field(description="Events the weights were adapted to")
+    served_by: Literal["adapted", "unadapted", "policy", "popular"] = Field(
+        description="The student with or without adaptation; the baseline of the bundle; popular items if that fails"
+    )
+    support_events: int = Field(description="Events the weights were adapted to, or that the baseline read")
     took_ms: float
     items: list[RecommendedItem]
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from recsys.adaptation import AdaptationPrior
-from recsys.artifacts.bundle import BundleInfo, save_bundle
+from recsys.artifacts.bundle import save_bundle
+from recsys.artifacts.bundle_info import QInfo
 from recsys.candidates.index import build_index
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
@@ -46,7 +47,7 @@ def write_tiny_bundle(
     table = ItemTable.of(
         torch.randn(items, shape.item_features) * 0.3, torch.randn(items) * 0.1, torch.randn(items, 6) * 0.5
     )
-    info = BundleInfo(
+    info = QInfo(
         shape=shape,
         state=StateConfig(max_events=shape.max_events),
         discount=0.5,

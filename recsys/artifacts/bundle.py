@@ -1,15 +1,17 @@
 """A bundle: everything that serving needs of a model, in one folder, without pickle.
 
-bundle.json            format, network shape, state, vocabularies, rewards, index and exploration settings
-student.safetensors    the state network
-prior.safetensors      the adaptation prior
-items.safetensors      vectors e_i, bias b_i, features φ(i), popularity; first axis item
+bundle.json            format, what ranks, state, vocabularies, rewards, exploration (bundle_info.py)
 items.parquet          ids, titles, categories, price, availability; row = item index
-index.faiss            the candidate index over [e_i, φ(i), b_i]
+items.safetensors      popularity; with a student also vectors e_i, bias b_i, features φ(i); first axis item
+
+with a student         student.safetensors   the state network
+                       prior.safetensors     the adaptation prior
+                       index.faiss           the candidate index over [e_i, φ(i), b_i]
+with a baseline        policy.json           its kind and options
+                       policy.safetensors    what it learnt
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,17 @@ from safetensors.torch import load_file, save_file
 
 from recsys import columns as c
 from recsys.adaptation import AdaptationPrior
+from recsys.artifacts.bundle_info import DESCRIPTION, PolicyInfo, QInfo, parse_info
 from recsys.candidates.index import CandidateIndex, load_index
 from recsys.catalogue import Catalogue
-from recsys.config import ExplorationConfig, Impressions, IndexConfig, RewardConfig, StateConfig
 from recsys.errors import UserError
+from recsys.mdp.state import empty_history
 from recsys.models.item_table import ItemTable
-from recsys.models.q_network import NetworkShape
 from recsys.models.student import StudentNetwork
 from recsys.models.weights import save_module
+from recsys.policies.policy import KeptPolicy
+from recsys.policies.storage import load_policy, save_policy
 
-FORMAT = 1
 PRICE = "price"
 _LONGEST_REASON = 200  # characters
 # what readers of JSON, safetensors and Parquet, and torch with other weights, say to a file that is not theirs
@@ -46,76 +49,41 @@ _DAMAGE = (
     SafetensorError,
 )
 
-
-@dataclass(frozen=True)
-class BundleInfo:
-    """What bundle.json says."""
-
-    shape: NetworkShape
-    state: StateConfig
-    discount: float
-    event_types: tuple[str, ...]
-    attributes: tuple[str, ...]
-    attribute_values: tuple[tuple[str, ...], ...]
-    reward: RewardConfig
-    index: IndexConfig
-    exploration: ExplorationConfig
-    impressions: Impressions = "apart"  # "actions": a history holds what was shown without response too
-
-    def to_json(self) -> str:
-        """Return the text of bundle.json."""
-        plain: dict[str, Any] = {
-            "format": FORMAT,
-            "shape": asdict(self.shape),
-            "discount": self.discount,
-            "event_types": self.event_types,
-            "attributes": self.attributes,
-            "attribute_values": self.attribute_values,
-            "impressions": self.impressions,
-        }
-        for name in ("state", "reward", "index", "exploration"):
-            plain[name] = getattr(self, name).model_dump(mode="json")
-        return json.dumps(plain, indent=2, sort_keys=True) + "\n"
-
-    @staticmethod
-    def from_json(text: str, where: Path) -> "BundleInfo":
-        """Parse bundle.json; raises UserError for another format."""
-        raw = json.loads(text)
-        if raw.get("format") != FORMAT:
-            raise UserError(
-                f"{where} has bundle format {raw.get('format')}, this version reads {FORMAT}; publish it again"
-            )
-        return BundleInfo(
-            shape=NetworkShape(**{**raw["shape"], "attribute_sizes": tuple(raw["shape"]["attribute_sizes"])}),
-            state=StateConfig(**raw["state"]),
-            discount=raw["discount"],
-            event_types=tuple(raw["event_types"]),
-            attributes=tuple(raw["attributes"]),
-            attribute_values=tuple(tuple(values) for values in raw["attribute_values"]),
-            reward=RewardConfig(**raw["reward"]),
-            index=IndexConfig(**raw["index"]),
-            exploration=ExplorationConfig(**raw["exploration"]),
-            impressions=raw.get("impressions", "apart"),  # bundles of before the choice
-        )
+Popularity = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A loaded bundle."""
+    """What every loaded bundle holds."""
 
     version: str
-    info: BundleInfo
+    info: QInfo | PolicyInfo
+    popularity: Popularity  # (item,)
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True, kw_only=True)
+class QBundle(Bundle):
+    """A student that is adapted, over a candidate index."""
+
+    info: QInfo
     student: StudentNetwork
     prior: AdaptationPrior
     table: ItemTable
-    popularity: np.ndarray[tuple[int], np.dtype[np.float32]]  # (item,)
-    catalogue: Catalogue
     index: CandidateIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyBundle(Bundle):
+    """A fitted baseline."""
+
+    info: PolicyInfo
+    policy: KeptPolicy
 
 
 def save_bundle(
     folder: Path,
-    info: BundleInfo,
+    info: QInfo,
     student: StudentNetwork,
     prior: AdaptationPrior,
     table: ItemTable,
@@ -123,17 +91,27 @@ def save_bundle(
     catalogue: Catalogue,
     index: CandidateIndex,
 ) -> None:
-    """Write a bundle into a folder that does not exist yet."""
-    folder.mkdir(parents=True)
-    (folder / "bundle.json").write_text(info.to_json(), encoding="utf-8")
+    """Write a bundle with a student into a folder that does not exist yet."""
+    columns = {"vectors": table.vectors, "bias": table.bias, "features": table.features}
+    _write_shared(folder, info, {**columns, "popularity": popularity}, catalogue)
     save_module(student, folder / "student.safetensors")
     save_module(prior, folder / "prior.safetensors")
-    columns = {
-        "vectors": table.vectors,
-        "bias": table.bias,
-        "features": table.features,
-        "popularity": popularity,
-    }
+    index.save(folder / "index.faiss")
+
+
+def save_policy_bundle(
+    folder: Path, info: PolicyInfo, policy: KeptPolicy, popularity: Popularity, catalogue: Catalogue
+) -> None:
+    """Write a bundle with a baseline into a folder that does not exist yet; `popularity` is (item,)."""
+    _write_shared(folder, info, {"popularity": torch.from_numpy(popularity)}, catalogue)
+    save_policy(policy, folder)
+
+
+def _write_shared(
+    folder: Path, info: QInfo | PolicyInfo, columns: dict[str, torch.Tensor], catalogue: Catalogue
+) -> None:
+    folder.mkdir(parents=True)
+    (folder / DESCRIPTION).write_text(info.to_json(), encoding="utf-8")
     save_file(
         {name: column.detach().contiguous() for name, column in columns.items()},
         str(folder / "items.safetensors"),
@@ -152,16 +130,16 @@ def save_bundle(
         ),
         folder / "items.parquet",
     )
-    index.save(folder / "index.faiss")
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path) -> QBundle | PolicyBundle:
     """Read a bundle; raises UserError if the folder is not one, or one whose files are missing or damaged."""
-    path = folder / "bundle.json"
+    path = folder / DESCRIPTION
     if not path.is_file():
         raise UserError(f"no bundle at {folder}; `recsys run` makes one")
     try:
-        return _read(folder, BundleInfo.from_json(path.read_text(encoding="utf-8"), path))
+        info = parse_info(path.read_text(encoding="utf-8"), path)
+        return _read_policy(folder, info) if isinstance(info, PolicyInfo) else _read_student(folder, info)
     except UserError:
         raise
     except _DAMAGE as error:
@@ -171,7 +149,7 @@ def load_bundle(folder: Path) -> Bundle:
         ) from error
 
 
-def _read(folder: Path, info: BundleInfo) -> Bundle:
+def _read_student(folder: Path, info: QInfo) -> QBundle:
     items = load_file(str(folder / "items.safetensors"))
     table = ItemTable.of(items["vectors"], items["bias"], items["features"])
     student = StudentNetwork(info.shape)
@@ -188,7 +166,7 @@ def _read(folder: Path, info: BundleInfo) -> Bundle:
     counts = {"vectors": len(table.vectors), "catalogue": len(catalogue.item_ids), "index": len(index)}
     if len(set(counts.values())) > 1:
         raise ValueError(f"items differ in number: {counts}")
-    return Bundle(
+    return QBundle(
         version=folder.resolve().name,
         info=info,
         student=student,
@@ -197,6 +175,29 @@ def _read(folder: Path, info: BundleInfo) -> Bundle:
         popularity=items["popularity"].numpy(),
         catalogue=catalogue,
         index=index,
+    )
+
+
+def _read_policy(folder: Path, info: PolicyInfo) -> PolicyBundle:
+    try:
+        policy = load_policy(folder)
+    except UserError as error:
+        raise UserError(f"{error}; publish the bundle again or roll back") from None
+    catalogue = read_catalogue(folder / "items.parquet")
+    popularity = load_file(str(folder / "items.safetensors"))["popularity"].numpy()
+    # ranking for nobody finds arrays that do not fit each other now, and not at the first request
+    scores = policy.scores([empty_history(np.zeros(len(info.attributes), np.int32))])
+    counts = {"policy": scores.shape[1], "catalogue": len(catalogue.item_ids), "popularity": len(popularity)}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"items differ in number: {counts}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores are not finite")
+    return PolicyBundle(
+        version=folder.resolve().name,
+        info=info,
+        policy=policy,
+        popularity=popularity,
+        catalogue=catalogue,
     )
 
 

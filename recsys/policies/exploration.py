@@ -1,7 +1,7 @@
 """How a served list is drawn from scores, with the exact probability of what was drawn.
 
 The propensity of an item is its probability given the state and the items above it; their product is the list's.
-Plackett-Luce draws without replacement from softmax(Q / temperature), in one pass by the Gumbel trick (Kool et al.
+Plackett-Luce draws without replacement from softmax(score / temperature), in one pass by the Gumbel trick (Kool et al.
 2019); greedy is its limit and has propensity 1.
 """
 
@@ -11,9 +11,10 @@ from recsys.config import ExplorationConfig
 from recsys.types import FloatArray, IntArray
 
 
-def policy_name(config: ExplorationConfig) -> str:
-    """Return the policy as logs show it."""
-    return "greedy" if config.kind == "greedy" else f"plackett_luce(temperature={config.temperature:g})"
+def policy_name(config: ExplorationConfig, ranker: str = "") -> str:
+    """Return the policy as logs show it; what ranks stands before a slash, if it has a name."""
+    drawn = "greedy" if config.kind == "greedy" else f"plackett_luce(temperature={config.temperature:g})"
+    return f"{ranker}/{drawn}" if ranker else drawn
 
 
 def draw_list(

@@ -29,13 +29,17 @@ KINDS = {
 DESCRIPTION, ARRAYS = "policy.json", "policy.safetensors"
 
 
+def kind_of(policy: KeptPolicy) -> str:
+    """Return the name of a policy's kind."""
+    return next(name for name, (made, _) in KINDS.items() if isinstance(policy, made))
+
+
 def save_policy(policy: KeptPolicy, folder: Path) -> None:
     """Write a fitted policy into a folder, which is made if need be."""
-    kind = next(name for name, (made, _) in KINDS.items() if isinstance(policy, made))
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(array) for name, array in policy.arrays().items()}
     save_file(arrays, str(folder / ARRAYS))
-    description = {"kind": kind, "options": asdict(policy.options)}
+    description = {"kind": kind_of(policy), "options": asdict(policy.options)}
     (folder / DESCRIPTION).write_text(
         json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )

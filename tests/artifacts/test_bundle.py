@@ -75,7 +75,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
             load_bundle(path)
 
 
-@pytest.mark.parametrize("form", [0, 2, "1", None])
+@pytest.mark.parametrize("form", [0, 3, "2", None])
 def test_another_format_is_refused_with_the_remedy(folder: Path, form: object) -> None:
     path = folder / "bundle.json"
     raw = json.loads(path.read_text())

@@ -22,6 +22,7 @@ class Wrapped:
         self.event_types = recommender.event_types
         self.version = version
         self.reads_impressions = recommender.reads_impressions
+        self.ladder = recommender.ladder
 
     def history(self, events, attributes=None):
         return self._recommender.history(events, attributes)

@@ -1,0 +1,128 @@
+"""What ranks inside a Recommender: an adapted student over the index, or a baseline over the whole catalogue.
+
+A ranker answers with its best allowed candidates, best first, equal scores in one fixed seeded order. It knows nothing
+of lists, chance or propensities; those are the Recommender's.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from recsys.adaptation import adapt_to_first
+from recsys.artifacts.bundle import PolicyBundle, QBundle
+from recsys.evaluation.ranking import tie_order
+from recsys.mdp.state import History, encode_states
+from recsys.policies.storage import kind_of
+from recsys.types import FloatArray, IntArray
+
+ServedBy = Literal["adapted", "unadapted", "policy", "popular"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best allowed candidates, best first; both arrays have shape (candidate,)."""
+
+    items: IntArray
+    scores: FloatArray
+    support_events: int  # events of the history that the scores were adapted to, or made from
+    served_by: ServedBy
+
+
+class Ranker(Protocol):
+    """Ranks the catalogue for a history; read-only and safe to share between threads."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs; empty for the student."""
+        ...
+
+    @property
+    def rungs(self) -> tuple[ServedBy, ...]:
+        """Ways in which it can answer, best first."""
+        ...
+
+    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
+        """Return at least n candidates without the banned items; fewer if the catalogue holds no more."""
+        ...
+
+
+class IndexRanker:
+    """Q of what the index retrieves for the query [f(s), w_u, 1]."""
+
+    name = ""
+    rungs: tuple[ServedBy, ...] = ("adapted", "unadapted")
+
+    def __init__(self, bundle: QBundle) -> None:
+        self._bundle = bundle
+        self._ties = tie_order(len(bundle.catalogue), seed=0)
+
+    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
+        """Return what was retrieved, by Q."""
+        query, support_events = self._query(history, adapt=adapt)
+        items, scores = self._candidates(query, n, banned)
+        return Ranking(items, scores, support_events, "adapted" if support_events else "unadapted")
+
+    @torch.inference_mode()
+    def _query(self, history: History, *, adapt: bool) -> tuple[FloatArray, int]:
+        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value."""
+        bundle = self._bundle
+        batch = encode_states([history], bundle.info.state.max_events)
+        states = bundle.student.state_vectors(batch)
+        last = int(batch.lengths[0])
+        fast: torch.Tensor = bundle.prior.mean
+        if adapt and last:
+            fast = adapt_to_first(
+                batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
+            ).mean[0]
+        one = torch.ones(1)
+        query = torch.cat([states.advantage[0, last], fast, one, states.value[0, last, None]])
+        return query.numpy(), last if adapt else 0
+
+    def _candidates(self, query: FloatArray, n: int, banned: IntArray) -> tuple[IntArray, FloatArray]:
+        """Return the allowed candidates with their Q, best first."""
+        catalogue = self._bundle.catalogue
+        wanted = max(self._bundle.info.index.candidates, n) + len(banned)
+        while True:
+            found, products = self._bundle.index.search(query[None, :-1], wanted)
+            items, scores = found[0], products[0]
+            allowed = (items >= 0) & catalogue.available[items] & ~np.isin(items, banned)
+            if int(allowed.sum()) >= n or wanted >= len(catalogue):
+                break
+            wanted *= 4  # a narrow catalogue: look further down
+        items, scores = items[allowed].astype(np.int32), scores[allowed] + query[-1]
+        order = np.lexsort((self._ties[items], -scores))
+        return items[order], scores[order]
+
+
+class PolicyRanker:
+    """A baseline's scores of every item; there is nothing to adapt, the history is all it reads."""
+
+    rungs: tuple[ServedBy, ...] = ("policy",)
+
+    def __init__(self, bundle: PolicyBundle) -> None:
+        self._policy = bundle.policy
+        self.name = kind_of(bundle.policy)
+        self._available = bundle.catalogue.available
+        self._wanted = bundle.info.candidates
+        self._ties = tie_order(len(bundle.catalogue), seed=0)
+
+    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
+        """Return the best of the catalogue by the policy's scores."""
+        allowed = self._available.copy()
+        allowed[banned] = False
+        items = np.flatnonzero(allowed).astype(np.int32)
+        scores = self._policy.scores([history])[0][items]
+        count = min(max(self._wanted, n), len(items))
+        if 0 < count < len(items):
+            # only what is as good as the last place is sorted, ties with it included; NaN stays, to be found unsound
+            kept = ~(scores < np.partition(scores, -count)[-count])
+            items, scores = items[kept], scores[kept]
+        order = np.lexsort((self._ties[items], -scores))[:count]
+        return Ranking(items[order], scores[order], len(history), "policy")
+
+
+def ranker_of(bundle: QBundle | PolicyBundle) -> Ranker:
+    """Return what ranks in a bundle."""
+    return PolicyRanker(bundle) if isinstance(bundle, PolicyBundle) else IndexRanker(bundle)
