@@ -107,6 +107,27 @@ def run_(config: Config = "default", overrides: Overrides = None, force: Force =
 
 
 @app.command()
+def baseline(
+    config: Config = "default",
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="popularity, item_knn, vsknn, ease, als or sequence.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=0, help="Settings tried on validation users; 0 tries none.")
+    ] = None,
+    overrides: Overrides = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Move the alias to it; without this it is published only.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Make a bundle of a baseline and publish it. Its options: --set baseline.options.shrinkage=20."""
+    from pipelines.commands import make_baseline
+
+    make_baseline(config, overrides or [], kind, trials, promote, force)
+
+
+@app.command()
 def serve(
     config: Annotated[
         str | None,
@@ -160,6 +181,10 @@ def recommend(
     no_adapt: Annotated[
         bool, typer.Option("--no-adapt", help="Leave the fast weights at their prior.")
     ] = False,
+    alias: Annotated[
+        str | None,
+        typer.Option("--alias", help="Ask this alias or version of the registry, not the run's own bundle."),
+    ] = None,
     config: Config = "default",
     overrides: Overrides = None,
 ) -> None:
@@ -174,7 +199,7 @@ def recommend(
     resolved = resolve_limited(config, overrides or [])
     from pipelines.recommend import recommend as show
 
-    show(resolved, user=user, items=taken, n=n, adapt=not no_adapt)
+    show(resolved, user=user, items=taken, n=n, adapt=not no_adapt, alias=alias)
 
 
 @app.command()

@@ -31,6 +31,20 @@ def run_all(config: str, overrides: Sequence[str], force: bool) -> None:
     print_results(Console(), resolved, outcomes)
 
 
+def make_baseline(
+    config: str, overrides: Sequence[str], kind: str | None, trials: int | None, promote: bool, force: bool
+) -> None:
+    """Make a bundle of a baseline and publish it; options of the command go before the config and its overrides."""
+    given = {"baseline.kind": kind, "baseline.trials": trials}
+    shorthand = [f"{key}={value}" for key, value in given.items() if value is not None]
+    resolved = resolve_limited(config, [*overrides, *shorthand])
+    from rich.console import Console
+
+    from pipelines.baseline import make
+
+    make(resolved, Console(stderr=True), promote=promote, force=force)
+
+
 def resolve_limited(config: str, overrides: Sequence[str]) -> RunConfig:
     """Return the resolved config, with numerical libraries held to its threads.
 

@@ -7,20 +7,22 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.progress import say
+from recsys.artifacts.bundle_info import ranker_name
 from recsys.artifacts.registry import Registry
 from recsys.errors import UserError
 
 
 def list_versions(registry: Path, name: str) -> None:
-    """Print every version with the aliases that point to it, newest first."""
+    """Print every version, what ranks in it, and the aliases that point to it, newest first."""
     shelf = Registry(registry)
     versions, aliases = shelf.versions(name), shelf.aliases(name)
     if not versions:
         raise UserError(f"nothing named {name} in {registry}; `recsys run` publishes a first version")
-    table = Table("version", "aliases", "folder")
+    table = Table("version", "ranker", "aliases", "folder")
     for version in reversed(versions):
         pointing = ", ".join(alias for alias, target in aliases.items() if target == version)
-        table.add_row(version, Text(pointing), Text(str(shelf.resolve(name, version))))
+        folder = shelf.resolve(name, version)
+        table.add_row(version, Text(ranker_name(folder)), Text(pointing), Text(str(folder)))
     Console().print(table)
     for alias in shelf.damaged_aliases(name):
         say(

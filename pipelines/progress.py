@@ -77,7 +77,7 @@ class LineProgress:
         now = time.monotonic()
         if now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            say(self._console, f"{self._name:<10}{self._line(now - self._started)}")
+            say(self._console, f"{self._name:<9} {self._line(now - self._started)}")
 
     def _line(self, elapsed_s: float) -> str:
         rate = self._done / max(elapsed_s, 1e-9)
@@ -127,7 +127,7 @@ def shown(console: Console, name: str) -> Iterator[Progress]:
         yield LineProgress(console, name)
         return
     bar = LiveBar(
-        TextColumn(f"{name:<10}", markup=False, style="bold"),
+        TextColumn(f"{name:<9} ", markup=False, style="bold"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         _Rate(),

@@ -13,6 +13,8 @@ from rich.text import Text
 from pipelines.progress import say
 from pipelines.publish import BUNDLE
 from recsys import columns
+from recsys.artifacts.bundle import read_catalogue
+from recsys.artifacts.registry import Registry
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.evaluation.cold_start import history_of
@@ -23,17 +25,21 @@ from recsys.recommender import Recommendation, Recommender, load_recommender
 
 
 def recommend(
-    config: RunConfig, *, user: str | None, items: Sequence[str] | None, n: int, adapt: bool
+    config: RunConfig,
+    *,
+    user: str | None,
+    items: Sequence[str] | None,
+    n: int,
+    adapt: bool,
+    alias: str | None = None,
 ) -> None:
     """Print a list for a user of the run's log, or for a visitor who took some items.
 
-    Raises UserError if the run has no bundle yet or if an item is not in its catalogue.
+    Raises UserError if the run has no bundle yet, if the version asked for is missing, damaged or of another log, or if
+    an item is not in its catalogue.
     """
     run = config.output / config.name
-    bundle = run / "index" / BUNDLE
-    if not bundle.is_dir():
-        raise UserError(f"no bundle at {bundle}; `recsys run` with the same --config makes it")
-    recommender = load_recommender(bundle)
+    recommender = _of_run(run) if alias is None else _of_registry(config, alias)
     console = Console()
     if items is not None:
         history = _visitor(recommender, open_prepared(run / "prepare"), items)
@@ -42,7 +48,33 @@ def recommend(
         if known is None:
             say(console, f"{user} is not in the log: a cold user with no events")
         history = recommender.history([]) if known is None else known
-    console.print(_table(recommender, recommender.recommend(history, n, seed=config.seed, adapt=adapt)))
+    given = recommender.recommend(history, n, seed=config.seed, adapt=adapt)
+    if not adapt and given.served_by == "policy":
+        say(console, "--no-adapt changes nothing: a baseline ranks here, and has nothing to adapt")
+    console.print(_table(recommender, given))
+
+
+def _of_run(run: Path) -> Recommender:
+    bundle = run / "index" / BUNDLE
+    if not bundle.is_dir():
+        raise UserError(f"no bundle at {bundle}; `recsys run` with the same --config makes it")
+    return load_recommender(bundle)
+
+
+def _of_registry(config: RunConfig, alias: str) -> Recommender:
+    """Load a version whose items and event types are coded as in the run's log, from which histories come."""
+    registry = Registry(config.publish.registry)
+    folder = registry.resolve(config.publish.name, alias)
+    registry.verify(folder)
+    recommender = load_recommender(folder)
+    prepared = config.output / config.name / "prepare"
+    log = open_prepared(prepared)
+    same_items = recommender.catalogue.item_ids == read_catalogue(prepared / "items.parquet").item_ids
+    if not same_items or recommender.event_types != log.info.event_types:
+        raise UserError(
+            f"{folder.name} was made from another log than {prepared}; give the --config whose run published it"
+        )
+    return recommender
 
 
 def _visitor(recommender: Recommender, log: PreparedLog, items: Sequence[str]) -> History:

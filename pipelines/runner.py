@@ -98,7 +98,7 @@ def _bring_up_to_date(
         and step.still_holds(config, final)
     ):
         made[step.name] = manifest
-        say(console, f"{step.name:<10}kept: same inputs and settings (fingerprint {print_of_step})")
+        say(console, f"{step.name:<9} kept: same inputs and settings (fingerprint {print_of_step})")
         return Outcome(step.name, final, True, manifest.seconds, manifest.summary)
 
     started = time.monotonic()
@@ -129,7 +129,7 @@ def _bring_up_to_date(
     shown_summary = ", ".join(f"{name} {_show(value)}" for name, value in summary.items())
     say(
         console,
-        f"{step.name:<10}done in {manifest.seconds:.1f} s" + (f": {shown_summary}" if summary else ""),
+        f"{step.name:<9} done in {manifest.seconds:.1f} s" + (f": {shown_summary}" if summary else ""),
     )
     return Outcome(step.name, final, False, manifest.seconds, summary)
 
@@ -152,7 +152,7 @@ def _run(
                 inputs=inputs,
                 progress=progress,
                 scalars=scalars,
-                log=lambda text: say(console, f"{step.name:<10}{text}"),
+                log=lambda text: say(console, f"{step.name:<9} {text}"),
                 unfinished=unfinished,
             )
             return step.run(context)

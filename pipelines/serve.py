@@ -5,7 +5,7 @@ import shlex
 import socket
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.folders import RunFolder
@@ -47,6 +47,11 @@ def served_by_run(config: RunConfig) -> Served:
         store=LIVE / f"{config.name}.sqlite",
         history=events if events.is_dir() else None,
     )
+
+
+def served_version(config: RunConfig, version: str) -> Served:
+    """Return what serves one version, wherever the alias points, beside the store and the users of a run."""
+    return replace(served_by_run(config), alias=version)
 
 
 def serve(served: Served, *, host: str, port: int, workers: int) -> None:

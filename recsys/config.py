@@ -9,7 +9,7 @@ import tomllib
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from recsys.training_config import PretrainConfig as PretrainConfig
 
 Impressions = Literal["apart", "actions"]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of returns leave single precision
+BaselineKind = Literal["popularity", "item_knn", "vsknn", "ease", "als", "sequence"]
 LogFormat = Literal["tables", "online-retail", "complete-journey", "movielens", "open-bandit", "file"]
 
 
@@ -115,10 +116,24 @@ class IndexConfig(Frozen):
 
 
 class ExplorationConfig(Frozen):
-    """How the served list is drawn; `temperature` is in units of Q."""
+    """How the served list is drawn; `temperature` is in units of Q, or of a baseline's spread."""
 
     kind: Literal["greedy", "plackett_luce"] = "plackett_luce"
     temperature: PositiveFloat = 0.02
+
+
+class BaselineConfig(Frozen):
+    """Which baseline `recsys baseline` makes a bundle of; `exploration.kind` says whether its lists are drawn.
+
+    `options` are those of the kind (recsys/policies), with its defaults where none are given. `trials` settings are
+    tried on validation users; with 0 the options are taken as they are. `temperature` is in units of what lies between
+    the first and the tenth score of the list at hand.
+    """
+
+    kind: BaselineKind = "item_knn"
+    options: dict[str, Any] = Field(default_factory=dict)
+    trials: Annotated[int, Field(ge=0)] = 0
+    temperature: PositiveFloat = 0.1
 
 
 class EvaluateConfig(Frozen):
@@ -177,6 +192,7 @@ class RunConfig(Frozen):
     exploration: ExplorationConfig = ExplorationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
+    baseline: BaselineConfig = BaselineConfig()
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> "RunConfig":

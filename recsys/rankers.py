@@ -14,6 +14,7 @@ from recsys.adaptation import adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
 from recsys.evaluation.ranking import tie_order
 from recsys.mdp.state import History, encode_states
+from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
 from recsys.types import FloatArray, IntArray
 
@@ -28,6 +29,7 @@ class Ranking:
     scores: FloatArray
     support_events: int  # events of the history that the scores were adapted to, or made from
     served_by: ServedBy
+    unit: float = 1.0  # of the scores, in which the temperature of exploration is given
 
 
 class Ranker(Protocol):
@@ -120,7 +122,8 @@ class PolicyRanker:
             kept = ~(scores < np.partition(scores, -count)[-count])
             items, scores = items[kept], scores[kept]
         order = np.lexsort((self._ties[items], -scores))[:count]
-        return Ranking(items[order], scores[order], len(history), "policy")
+        items, scores = items[order], scores[order]
+        return Ranking(items, scores, len(history), "policy", unit=spread(scores))
 
 
 def ranker_of(bundle: QBundle | PolicyBundle) -> Ranker:

@@ -123,7 +123,8 @@ class Recommender:
             had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
             banned = np.union1d(banned, had).astype(np.int32)
         ranking = self._ranker.ranked(history, n, banned, adapt=adapt)
-        places, propensities = draw_list(ranking.scores, n, exploration, np.random.default_rng(seed))
+        scaled = ranking.scores / np.float32(ranking.unit)
+        places, propensities = draw_list(scaled, n, exploration, np.random.default_rng(seed))
         return Recommendation(
             items=ranking.items[places],
             scores=ranking.scores[places],

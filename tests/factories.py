@@ -1,19 +1,21 @@
 """Small real artifacts for tests that need a model but not a trained one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from recsys.adaptation import AdaptationPrior
-from recsys.artifacts.bundle import save_bundle
-from recsys.artifacts.bundle_info import QInfo
+from recsys.artifacts.bundle import save_bundle, save_policy_bundle
+from recsys.artifacts.bundle_info import PolicyInfo, QInfo
 from recsys.candidates.index import build_index
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape
 from recsys.models.student import StudentNetwork
+from recsys.policies.policy import KeptPolicy
 
 EVENT_TYPES = ("cancellation", "click", "impression", "purchase")
 
@@ -77,4 +79,36 @@ def write_tiny_bundle(
         catalogue,
         index,
     )
+    return folder
+
+
+def write_policy_bundle(
+    folder: Path,
+    policy: KeptPolicy,
+    items: int,
+    *,
+    unavailable: Sequence[int] = (),
+    candidates: int = 20,
+    exploration: ExplorationConfig | None = None,
+) -> Path:
+    """Write a bundle around a fitted baseline: item ids i0, i1, …; user attribute country in {UK, France}."""
+    info = PolicyInfo(
+        state=StateConfig(max_events=20),
+        event_types=EVENT_TYPES,
+        attributes=("country",),
+        attribute_values=(("UK", "France"),),
+        reward=RewardConfig(),
+        exploration=exploration or ExplorationConfig(temperature=0.5),
+        candidates=candidates,
+    )
+    available = np.ones(items, bool)
+    available[list(unavailable)] = False
+    catalogue = Catalogue(
+        item_ids=tuple(f"i{index}" for index in range(items)),
+        titles=tuple(f"Item {index}" for index in range(items)),
+        categories=((),) * items,
+        price=np.ones(items, np.float32),
+        available=available,
+    )
+    save_policy_bundle(folder, info, policy, np.arange(items, 0, -1).astype(np.float32), catalogue)
     return folder

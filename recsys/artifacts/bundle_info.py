@@ -31,7 +31,7 @@ class BundleInfo:
     attributes: tuple[str, ...]
     attribute_values: tuple[tuple[str, ...], ...]
     reward: RewardConfig
-    exploration: ExplorationConfig  # its temperature in units of the bundle's own scores
+    exploration: ExplorationConfig  # in units of Q, or of the spread of a baseline's list
     impressions: Impressions = "apart"  # "actions": a history holds what was shown without response too
 
     def to_json(self) -> str:
@@ -113,3 +113,14 @@ def parse_info(text: str, where: Path) -> QInfo | PolicyInfo:
         discount=raw["discount"],
         index=IndexConfig(**raw["index"]),
     )
+
+
+def ranker_name(folder: Path) -> str:
+    """Return what ranks in a bundle, for people: "q" or the kind of its baseline; empty if it cannot be read."""
+    try:
+        raw = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if raw.get("ranker", QInfo.ranker) == QInfo.ranker:
+            return QInfo.ranker
+        return str(json.loads((folder / "policy.json").read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""

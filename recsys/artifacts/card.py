@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.artifacts.health_gate import HealthCheck
-from recsys.config import RunConfig
+from recsys.config import ExplorationConfig, RunConfig
 from recsys.logs.prepared import PreparedInfo
 
 
@@ -29,6 +29,33 @@ def write_card(
         _training(config),
         _lineage(lineage),
     ]
+    _write(path, sections)
+
+
+def write_baseline_card(
+    path: Path,
+    name: str,
+    kind: str,
+    tuning: Mapping[str, Any],
+    exploration: ExplorationConfig,
+    info: PreparedInfo,
+    evaluation: Mapping[str, Any],
+    lineage: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Write the card of a version whose lists are ranked by a baseline; `tuning` is a `Tuned.report`."""
+    sections = [
+        f"# {name}: {kind}",
+        f"A baseline, {kind}, that scores the whole catalogue from the user's events at request time. Nothing is "
+        "adapted and there is no Q-function.",
+        _data(info),
+        _quality(evaluation),
+        _baseline(tuning, exploration),
+        _lineage(lineage),
+    ]
+    _write(path, sections)
+
+
+def _write(path: Path, sections: Sequence[str]) -> None:
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
@@ -89,6 +116,25 @@ def _training(config: RunConfig) -> str:
     settings = config.model_dump(mode="json")
     rows = [(f"{part}.{key}", str(value)) for part in parts for key, value in settings[part].items()]
     return f"## Settings\n\nSeed {config.seed}.\n\n" + _table(("setting", "value"), rows)
+
+
+def _baseline(tuning: Mapping[str, Any], exploration: ExplorationConfig) -> str:
+    rows = []
+    for key, value in tuning["settings"].items():
+        if isinstance(value, Mapping):
+            rows += [(f"{key}.{below}", str(setting)) for below, setting in value.items()]
+        else:
+            rows.append((key, str(value)))
+    found, trials = tuning["validation_ndcg"], tuning["trials"]
+    drawn = (
+        "The best items are shown in order."
+        if exploration.kind == "greedy"
+        else f"Lists are drawn at a temperature of {exploration.temperature:g}, in units of what lies between "
+        "their first and their tenth score."
+    )
+    chosen = f"The best of {trials} settings" if trials else "Options as given"
+    measured = "no validation users" if found is None else f"NDCG {found:.4f} on validation users"
+    return f"## Baseline\n\n{chosen}; {measured}. {drawn}\n\n" + _table(("option", "value"), rows)
 
 
 def _lineage(lineage: Mapping[str, Mapping[str, str]]) -> str:

@@ -10,11 +10,30 @@ import numpy as np
 from recsys.config import ExplorationConfig
 from recsys.types import FloatArray, IntArray
 
+TENTH = 10
+NOISE = 1e-6  # scores closer than this, relative to their size, are equal
+
 
 def policy_name(config: ExplorationConfig, ranker: str = "") -> str:
     """Return the policy as logs show it; what ranks stands before a slash, if it has a name."""
     drawn = "greedy" if config.kind == "greedy" else f"plackett_luce(temperature={config.temperature:g})"
     return f"{ranker}/{drawn}" if ranker else drawn
+
+
+def spread(scores: FloatArray) -> float:
+    """Return what lies between the first and the tenth of scores, (candidate,), best first: the unit of a temperature.
+
+    Scores of baselines have scales of their own, which change with the length of a history; in this unit a temperature
+    explores alike for all of them. Where ten are equal the last candidate takes the tenth's place; 1 if all are.
+    """
+    if not len(scores):
+        return 1.0
+    first = float(scores[0])
+    for place in (min(TENTH, len(scores)), len(scores)):
+        other = float(scores[place - 1])
+        if first - other > NOISE * max(abs(first), abs(other), 1e-30):
+            return first - other
+    return 1.0
 
 
 def draw_list(

@@ -74,6 +74,14 @@ SEQUENCE_AXES: Axes = {
     "batch_size": (16, 32, 64),
     "from_factors": (True, False),
 }
+AXES: dict[str, Axes] = {
+    "popularity": POPULARITY_AXES,
+    "item_knn": ITEM_KNN_AXES,
+    "vsknn": VSKNN_AXES,
+    "ease": EASE_AXES,
+    "als": ALS_AXES,
+    "sequence": SEQUENCE_AXES,
+}
 
 Quality = Callable[[ScoringPolicy], float]
 
@@ -89,25 +97,29 @@ class Bench:
         self.training = training_histories(log)
         self._overlap = cache(self._make_overlap)
 
-    def popularity(self, trials: int = TRIALS) -> Tuned[Popularity]:
+    def popularity(self, trials: int = TRIALS, start: PopularityOptions = PLAIN) -> Tuned[Popularity]:
         """Tune popularity."""
 
         def fitted(options: PopularityOptions, report: Report) -> Popularity:
             return Popularity(options).fit(self.log, self.training)
 
-        return self._search("popularity", PLAIN, POPULARITY_AXES, fitted, trials)
+        return self._search("popularity", start, POPULARITY_AXES, fitted, trials)
 
-    def item_knn(self, fallback: Popularity, trials: int = TRIALS) -> Tuned[ItemKnn]:
+    def item_knn(
+        self, fallback: Popularity, trials: int = TRIALS, start: ItemKnnOptions | None = None
+    ) -> Tuned[ItemKnn]:
         """Tune item-kNN with a tuned popularity behind it."""
 
         def fitted(options: ItemKnnOptions, report: Report) -> ItemKnn:
             shared = self._overlap(options.identified_only, options.history_exponent)
             return ItemKnn(options).fit_overlap(shared, fallback.popularity_)
 
-        start = ItemKnnOptions(popularity=fallback.options)
+        start = replace(start or ItemKnnOptions(), popularity=fallback.options)
         return self._search("item_knn", start, ITEM_KNN_AXES, fitted, trials)
 
-    def vsknn(self, fallback: Popularity, trials: int = TRIALS) -> Tuned[Vsknn]:
+    def vsknn(
+        self, fallback: Popularity, trials: int = TRIALS, start: VsknnOptions | None = None
+    ) -> Tuned[Vsknn]:
         """Tune session-kNN with a tuned popularity behind it."""
         units = cache(lambda identified_only, unit: past_units(self.log, self._chosen(identified_only), unit))
 
@@ -116,27 +128,33 @@ class Bench:
                 units(options.identified_only, options.unit), fallback.popularity_
             )
 
-        start = VsknnOptions(popularity=fallback.options)
+        start = replace(start or VsknnOptions(), popularity=fallback.options)
         return self._search("vsknn", start, VSKNN_AXES, fitted, trials)
 
-    def ease(self, fallback: Popularity, trials: int = TRIALS, max_items: int = 8_000) -> Tuned[Ease]:
+    def ease(
+        self,
+        fallback: Popularity,
+        trials: int = TRIALS,
+        max_items: int = 8_000,
+        start: EaseOptions | None = None,
+    ) -> Tuned[Ease]:
         """Tune EASE with a tuned popularity behind it."""
 
         def fitted(options: EaseOptions, report: Report) -> Ease:
             shared = self._overlap(options.identified_only, options.history_exponent)
             return Ease(options).fit_overlap(shared, fallback.popularity_)
 
-        start = EaseOptions(max_items=max_items, popularity=fallback.options)
+        start = replace(start or EaseOptions(max_items=max_items), popularity=fallback.options)
         return self._search("ease", start, EASE_AXES, fitted, trials)
 
-    def als(self, fallback: Popularity, trials: int = TRIALS) -> Tuned[Als]:
+    def als(self, fallback: Popularity, trials: int = TRIALS, start: AlsOptions | None = None) -> Tuned[Als]:
         """Tune implicit ALS with a tuned popularity behind it."""
         matrix = cache(lambda identified_only: interaction_matrix(self.log, self._chosen(identified_only)))
 
         def fitted(options: AlsOptions, report: Report) -> Als:
             return Als(options).fit_matrix(matrix(options.identified_only), fallback.popularity_)
 
-        start = AlsOptions(seed=derive_seed(self.seed, "als"), popularity=fallback.options)
+        start = replace(start or AlsOptions(seed=derive_seed(self.seed, "als")), popularity=fallback.options)
         return self._search("als", start, ALS_AXES, fitted, trials)
 
     def sequence(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recsys.artifacts.bundle import load_bundle, read_catalogue, save_bundle
+from recsys.artifacts.bundle_info import ranker_name
 from recsys.errors import UserError
 from recsys.recommender import LoggedEvent, Recommender
 from tests.factories import write_tiny_bundle
@@ -81,6 +82,25 @@ def test_another_format_is_refused_with_the_remedy(folder: Path, form: object) -
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"format": form}))
     with pytest.raises(UserError, match="publish it again"):
+        load_bundle(folder)
+
+
+def test_a_bundle_from_before_baselines_is_still_read(folder: Path) -> None:
+    expected = load_bundle(folder).info
+    path = folder / "bundle.json"
+    raw = json.loads(path.read_text())
+    assert raw.pop("ranker") == "q"
+    path.write_text(json.dumps(raw | {"format": 1}))
+    assert load_bundle(folder).info == expected
+    assert ranker_name(folder) == "q"
+
+
+def test_an_unknown_ranker_is_refused_with_the_remedy(folder: Path) -> None:
+    path = folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"ranker": "oracle"}))
+    with pytest.raises(
+        UserError, match=r"the ranker 'oracle', this version knows q and policy; publish it again"
+    ):
         load_bundle(folder)
 
 
