@@ -198,7 +198,9 @@ def teacher_for(
     network = QNetwork(shape, config.pretrain.temperature)
     log_popularity = np.log1p(popularity)
     factors = np.zeros((shape.items, shape.item_features), np.float32)
-    if not shape.memory_features:  # else the memory says what goes together, without each history's own part in it
+    if (
+        not shape.memory_features
+    ):  # else the memory says what goes together, and no history finds itself in it
         width = min(shape.item_features, statistics.factors.shape[1])
         factors[:, :width] = statistics.factors[:, :width]
     network.tower.start_from(
@@ -234,5 +236,5 @@ STEP = Step(
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
     },
-    version=2,  # health is read from validation users where no new tasks are held out
+    version=3,  # the memory explains away, heads and ids start near zero
 )

@@ -1,11 +1,15 @@
-"""What a history says of items that go together: a kernel read out by the state, as one more inner product.
+"""What a history says of items that go together: fast weights over item vectors, read out by the state.
 
-    m(s_t) = n_t^{-ν} Σ_{j ≤ t} a_tj μ_j,    a_tj = (1 + w_type + w_r r_j) · exp(−λ (t − j) − κ months + σ same session)
+    m(s_t) = Σ_{j ≤ t} ( n_t^{-ν} a_tj + c n_t^{-ν'} b_tj ) μ_j,     n_t = Σ_j a_tj
+    a_tj = y_j · exp(−λ (t − j) − κ months + σ same session),       y_j = 1 + w_type + w_r r_j
+    b_t  = (M_t M_tᵀ + σ² I)⁻¹ y_{1..t}
 
-with μ_j the memory vector of the item of event j and n_t = Σ_j a_tj. Q and the behaviour head read it as
-⟨D m(s), μ_i⟩ with a diagonal D of their own: item-kNN with a learnt spectrum, learnt forgetting and learnt trust in
-long histories, to which the sequence encoder adds what order says. Source of ν: factored item similarity models
-(Kabbur et al. 2013, FISM, eq. 3).
+with μ_j the memory vector of the item of event j, M_t their matrix. Q and the behaviour head read it as ⟨D m(s), μ_i⟩
+with a diagonal D of their own. The first part is item-kNN with a learnt spectrum, learnt forgetting and learnt trust in
+long histories (the power ν: factored item similarity models, Kabbur et al. 2013, FISM, eq. 3). The second is the
+posterior mean of a Bayesian linear model of what was chosen (Bishop 2006, eq. 3.53, in dual form): what similar events
+have said already counts once, which matters more the longer the history. To both the sequence encoder adds what order
+says. Without any event m is zero.
 """
 
 import math
@@ -31,8 +35,12 @@ class HistoryMemory(nn.Module):
         self.by_time = nn.Parameter(torch.tensor(SLOW_DECAY))
         self.same_session = nn.Parameter(torch.zeros(()))
         self.length_power = nn.Parameter(torch.tensor(0.5))
+        self.log_noise = nn.Parameter(torch.zeros(()))
+        self.explained_power = nn.Parameter(torch.tensor(0.25))
+        self.log_explained = nn.Parameter(torch.zeros(()))
         self.log_readout = nn.Parameter(torch.zeros(features))
         self.log_behavior_readout = nn.Parameter(torch.zeros(features))
+        self.register_load_state_dict_pre_hook(_without_explaining)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def start_from(self, scale: float, temperature: float) -> None:
@@ -44,12 +52,34 @@ class HistoryMemory(nn.Module):
         """Return m of the states around the tokens, (batch, time + 1, feature), from μ, (batch, time, feature)."""
         weight = self.weights(batch)
         total = weight.sum(dim=-1, keepdim=True).clamp(min=1.0)
-        return torch.as_tensor((weight @ memory) * total**-self.length_power)
+        coefficient = weight * total**-self.length_power
+        explained = self.explained(batch, memory) * total**-self.explained_power
+        return torch.as_tensor((coefficient + self.log_explained.exp() * explained) @ memory)
+
+    def explained(self, batch: StateBatch, memory: torch.Tensor) -> torch.Tensor:
+        """Return b_tj, (batch, time + 1, time), of all prefixes from one factorisation.
+
+        With LLᵀ = M Mᵀ + σ²I over the whole history, the factor of a prefix is the leading block of L and the inverse
+        of that block the leading block of L⁻¹, so b_t = Σ_{l ≤ t} (L⁻¹y)_l (L⁻¹)_l: each event adds one row.
+        """
+        present = batch.present
+        known = memory * present[..., None]
+        eye = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+        factor = torch.linalg.cholesky(known @ known.transpose(1, 2) + self.log_noise.exp() * eye)
+        inverse = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+        innovation = (inverse @ (self.trust(batch) * present)[..., None])[..., 0]
+        steps = (innovation[..., None] * inverse).cumsum(dim=1)
+        return nn.functional.pad(steps, (0, 0, 1, 0))
+
+    def trust(self, batch: StateBatch) -> torch.Tensor:
+        """Return 1 + w_type + w_r r of each event, at least 0; (batch, time)."""
+        said = 1.0 + self.by_type[batch.event_type] + self.by_reward * batch.reward
+        return torch.as_tensor(said.clamp(min=0.0))
 
     def weights(self, batch: StateBatch) -> torch.Tensor:
         """Return a_tj, (batch, time + 1, time); 0 for events after the state and for padding."""
         users, time = batch.item.shape
-        trust = (1.0 + self.by_type[batch.event_type] + self.by_reward * batch.reward).clamp(min=0.0)
+        trust = self.trust(batch)
         months = torch.expm1(batch.log_gap).cumsum(dim=1) / HOURS_PER_MONTH
         session = batch.new_session.cumsum(dim=1)
         start = torch.zeros(users, 1, device=months.device)
@@ -65,3 +95,11 @@ class HistoryMemory(nn.Module):
     def read(self, summed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what Q and what the behaviour head ask memory vectors with."""
         return summed * self.log_readout.exp(), summed * self.log_behavior_readout.exp()
+
+
+def _without_explaining(_: nn.Module, weights: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
+    """Let weights from before b_tj load as what they were: c = 0."""
+    if f"{prefix}log_readout" in weights:
+        weights.setdefault(f"{prefix}log_explained", torch.tensor(-torch.inf))
+        weights.setdefault(f"{prefix}explained_power", torch.zeros(()))
+        weights.setdefault(f"{prefix}log_noise", torch.zeros(()))

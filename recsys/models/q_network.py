@@ -83,7 +83,7 @@ class StateNetwork(nn.Module):
         )
         self.advantage = nn.Linear(shape.hidden, shape.item_features)
         self.behavior = nn.Linear(shape.hidden, shape.item_features)
-        for head in (self.advantage, self.behavior):  # what is known of items speaks first, unmixed with noise
+        for head in (self.advantage, self.behavior):  # what is known of items speaks first, without noise
             nn.init.normal_(head.weight, std=QUIET)
             nn.init.zeros_(head.bias)
         self.scalars = nn.Linear(shape.hidden, 2)

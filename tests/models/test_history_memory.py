@@ -34,7 +34,23 @@ def memory() -> HistoryMemory:
         memory.by_time.fill_(0.5)
         memory.same_session.fill_(0.7)
         memory.length_power.fill_(0.3)
+        memory.log_noise.fill_(-0.4)
+        memory.explained_power.fill_(0.2)
+        memory.log_explained.fill_(0.6)
     return memory
+
+
+def told_at_once(
+    memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor, user: int, state: int
+) -> torch.Tensor:
+    """The posterior mean after the first `state` events, by the normal equations over features."""
+    known = vectors[user, :state].double()
+    said = (
+        1.0 + memory.by_type[batch.event_type[user, :state]] + memory.by_reward * batch.reward[user, :state]
+    )
+    noise = math.exp(float(memory.log_noise))
+    precision = known.T @ known + noise * torch.eye(FEATURES, dtype=torch.float64)
+    return torch.linalg.solve(precision, known.T @ said.clamp(min=0.0).double()).float()
 
 
 def told_slowly(memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor) -> torch.Tensor:
@@ -65,6 +81,9 @@ def told_slowly(memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor)
                 total += weight
                 out[user, state] += weight * vectors[user, event]
             out[user, state] *= max(total, 1.0) ** -float(memory.length_power)
+            solved = told_at_once(memory, batch, vectors, user, state)
+            scale = math.exp(float(memory.log_explained)) * max(total, 1.0) ** -float(memory.explained_power)
+            out[user, state] += scale * solved
     return out
 
 
@@ -124,3 +143,30 @@ def test_a_fold_reads_what_the_others_made_and_the_table_what_everybody_made() -
     assert tower.held_out_fold == 1
     tower.held_out_fold = None
     assert (tower(item)[:, 3:] == 1.0).all()
+
+
+@torch.no_grad()
+def test_weights_from_before_explaining_away_load_as_what_they_were(
+    memory: HistoryMemory, batch: StateBatch
+) -> None:
+    vectors = torch.randn(*batch.item.shape, FEATURES)
+    older = {
+        name: weight
+        for name, weight in memory.state_dict().items()
+        if name not in ("log_noise", "explained_power", "log_explained")
+    }
+    loaded = HistoryMemory(FEATURES, TYPES)
+    loaded.load_state_dict(older)
+    memory.log_explained.fill_(-torch.inf)
+    torch.testing.assert_close(loaded(batch, vectors), memory(batch, vectors))
+
+
+@torch.no_grad()
+def test_saying_the_same_twice_counts_less_than_two_things(memory: HistoryMemory, batch: StateBatch) -> None:
+    vectors = torch.randn(*batch.item.shape, FEATURES)
+    vectors[3, 1] = vectors[3, 0]
+    memory.by_type.zero_()
+    memory.by_reward.zero_()
+    explained = memory.explained(batch, vectors)[3, 2]
+    assert float(explained[0]) == pytest.approx(float(explained[1]), rel=1e-4)
+    assert float(explained[0]) < float(memory.explained(batch, vectors)[3, 1, 0])
