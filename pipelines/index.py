@@ -25,8 +25,7 @@ def run(context: StepContext) -> Summary:
     log = open_prepared(prepared)
     student = load_student(context.inputs["distill"])
     table = load_table(context.inputs["distill"] / "table.safetensors")
-    prior = AdaptationPrior(table.features.shape[1], len(log.info.event_types))
-    prior.load_state_dict(load_file(str(context.inputs["distill"] / "prior.safetensors")))
+    prior = AdaptationPrior.from_weights(load_file(str(context.inputs["distill"] / "prior.safetensors")))
     vectors = table.index_vectors().numpy()
     index = build_index(vectors, config.index)
     # items themselves as queries: the part of the space that users' queries come from

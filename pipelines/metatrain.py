@@ -11,10 +11,11 @@ from itertools import cycle, islice
 
 import numpy as np
 import torch
+from torch.nn.functional import softplus
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
-from recsys.adaptation import AdaptationHead
+from recsys.adaptation import AdaptationHead, AdaptationPrior
 from recsys.config import RunConfig
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import load_teacher, save_shape
@@ -66,11 +67,14 @@ def run(context: StepContext) -> Summary:
         islice(new_tasks(log, starts, config, numpy_generator(context.seed, "evidence")), EVIDENCE_BATCHES),
         torch.tensor([log.info.reward_base.get(name, 0.0) for name in log.info.event_types]),
     )
-    scalars = [head.log_precision, prior.log_noise, prior.gain, prior.offset, prior.mix_logit, prior.growth]
+    scalars = [head.log_precision, head.log_negatives, prior.log_noise, prior.log_decay]
+    scalars += [prior.gain, prior.offset, prior.mix_logit, prior.growth]
+    starts_at = [] if prior.amortised is None else list(prior.amortised.parameters())
     rate = settings.learning_rate
     optimizer = grouped_optimizer(
         [
             (scalars, rate * settings.scalar_rate, 0.0),
+            (starts_at, rate, settings.weight_decay),
             ([prior.mean, head.correction.weight], rate * settings.map_rate, settings.weight_decay),
             (list(network.parameters()) if settings.network_rate else [], rate * settings.network_rate, 0.0),
         ]
@@ -140,6 +144,10 @@ def run(context: StepContext) -> Summary:
         "best_epoch": best.epoch + 1,
         "noise": round(float(head.prior.log_noise.detach().exp()), 3),
         "mix": round(float(torch.sigmoid(head.prior.mix_logit.detach())), 3),
+        "forgetting": round(float(torch.exp(-softplus(head.prior.log_decay.detach()))), 4),
+        "weak_negatives": round(float(head.log_negatives.detach().exp()), 3)
+        if settings.weak_negatives
+        else 0.0,
     }
     by_type = {
         name: {"gain": round(float(gain), 4), "offset": round(float(offset), 4)}
@@ -162,12 +170,22 @@ def new_tasks(
 
 def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> AdaptationHead:
     """Return a head whose kernel is the factors' similarity and whose gain is the configured one."""
-    head = AdaptationHead(len(factors), factors.shape[1], log.content.shape[1], len(log.info.event_types))
+    settings = config.metatrain
+    prior = AdaptationPrior(
+        factors.shape[1],
+        len(log.info.event_types),
+        [len(values) for values in log.info.user_attribute_values],
+        settings.amortised_features,
+        settings.n_step,
+    )
+    head = AdaptationHead(len(factors), log.content.shape[1], prior)
     with torch.no_grad():
         head.factors.copy_(torch.from_numpy(factors))
         head.content.copy_(torch.from_numpy(np.array(log.content)))
-        head.prior.gain.fill_(config.metatrain.initial_gain)
-        head.prior.log_noise.fill_(float(np.log(config.metatrain.initial_noise)))
+        prior.gain.fill_(settings.initial_gain)
+        prior.log_noise.fill_(float(np.log(settings.initial_noise)))
+        if settings.weak_negatives > 0:
+            head.log_negatives.fill_(float(np.log(settings.weak_negatives)))
     return head
 
 
@@ -199,4 +217,5 @@ STEP = Step(
         "discount": config.pretrain.discount,
         "validation": config.evaluate.validation_settings(),
     },
+    version=2,
 )

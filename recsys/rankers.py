@@ -73,7 +73,7 @@ class IndexRanker:
         batch = encode_states([history], bundle.info.state.max_events)
         states = bundle.student.state_vectors(batch)
         last = int(batch.lengths[0])
-        fast: torch.Tensor = bundle.prior.mean
+        fast = bundle.prior.without_support(batch.attributes)[0]
         if adapt and last:
             fast = adapt_to_first(
                 batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount

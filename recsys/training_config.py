@@ -133,6 +133,13 @@ class MetatrainConfig(Frozen):
     min_task_events: Positive = 6
     initial_gain: float = 1.0
     initial_noise: PositiveFloat = 1.0
+    n_step: Positive = 1  # of the returns that are evidence
+    weak_negatives: float = Field(
+        default=1.0, ge=0
+    )  # α that training starts from; 0 = only events are evidence
+    amortised_features: int = Field(
+        default=32, ge=0
+    )  # of the encoder that says where a user starts; 0 = none
     temperature: PositiveFloat = 0.06  # of Q_u in the policy whose next draw is judged
     max_query: Positive = 500  # events after the support that its query is read from
     negatives: Positive = 2048

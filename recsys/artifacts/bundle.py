@@ -155,8 +155,7 @@ def _read_student(folder: Path, info: QInfo) -> QBundle:
     student = StudentNetwork(info.shape)
     student.load_state_dict(load_file(str(folder / "student.safetensors")))
     student.vectors = table.vectors
-    prior = AdaptationPrior(table.features.shape[1], len(info.event_types))
-    prior.load_state_dict(load_file(str(folder / "prior.safetensors")))
+    prior = AdaptationPrior.from_weights(load_file(str(folder / "prior.safetensors")))
     for module in (student, prior):
         module.eval().requires_grad_(False)
     catalogue, index = (

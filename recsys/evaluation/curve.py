@@ -65,7 +65,6 @@ def kshot_lists(
     """Return the (adapted, unadapted) best items after each number of shots, each (user, at most cutoff)."""
     was_training = network.training
     network.eval()
-    mean = table.features @ prior.mean if prior is not None else torch.zeros(len(table))
     ties = tie_order(len(table), seed=0)
     empty = np.zeros((0, min(cutoff, len(table))), np.int32)
     adapted: list[list[IntArray]] = [[empty] for _ in shots]
@@ -75,9 +74,12 @@ def kshot_lists(
         batch = encode_states(part.first, max_events=max(shots))
         states = network.state_vectors(batch)
         excluded = exclusion_mask(part, len(table))
+        at_start = torch.zeros(1, len(table))
+        if prior is not None:
+            at_start = prior.without_support(batch.attributes) @ table.features.T
         for place, shot in enumerate(shots):
             base = states.advantage[:, shot] @ table.vectors.T + table.bias
-            unadapted[place].append(top_items((base + mean).numpy(), excluded, cutoff, ties))
+            unadapted[place].append(top_items((base + at_start).numpy(), excluded, cutoff, ties))
             if prior is None or shot == 0:
                 adapted[place].append(unadapted[place][-1])
                 continue

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from recsys.adaptation import AdaptationHead
+from recsys.adaptation import AdaptationHead, AdaptationPrior
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.student import StudentNetwork
@@ -40,8 +40,11 @@ def load_student(folder: Path) -> StudentNetwork:
 def load_head(path: Path) -> AdaptationHead:
     """Read an adaptation head; its sizes are those of its tensors."""
     weights = load_file(str(path))
-    items, features = weights["factors"].shape
-    head = AdaptationHead(items, features, weights["content"].shape[1], len(weights["prior.gain"]))
+    items = len(weights["factors"])
+    prior = {
+        name.removeprefix("prior."): value for name, value in weights.items() if name.startswith("prior.")
+    }
+    head = AdaptationHead(items, weights["content"].shape[1], AdaptationPrior.from_weights(prior))
     head.load_state_dict(weights)
     return head
 

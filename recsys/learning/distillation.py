@@ -75,8 +75,13 @@ class Distiller:
         student_states = self.student.state_vectors(batch)
         row, column, chosen = self._sampled_states(batch)
         prior_kl, prior_gap, next_item = self._match(
-            _asked(teacher_states, row, column, self.teacher_prior.mean.detach()),
-            _asked(student_states, row, column, self.student_prior.mean),
+            _asked(
+                teacher_states,
+                row,
+                column,
+                self.teacher_prior.without_support(batch.attributes)[row].detach(),
+            ),
+            _asked(student_states, row, column, self.student_prior.without_support(batch.attributes)[row]),
             chosen,
         )
         user = torch.arange(len(shots))
@@ -163,6 +168,4 @@ class Distiller:
 
 
 def _asked(states: StateVectors, row: torch.Tensor, column: torch.Tensor, fast: torch.Tensor) -> Asked:
-    if fast.ndim == 1:
-        fast = fast.expand(len(row), -1)
     return Asked(states.advantage[row, column], states.value[row, column], fast)

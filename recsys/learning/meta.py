@@ -53,7 +53,9 @@ class MetaLearner:
         self.generator = generator
 
     def refresh_means(self) -> None:
-        """Recompute the catalogue means that Q̄ needs; once an epoch, because it costs a pass over the catalogue."""
+        """Recompute what costs a pass over the catalogue, once an epoch: the means that Q̄ needs, and the Gramian."""
+        if self.config.weak_negatives > 0:
+            self.head.refresh_gramian()
         vectors, bias = self.network.tower.table()
         self.mean_vector, self.mean_bias = vectors.mean(dim=0), bias.mean() * self.network.temperature
 
@@ -100,6 +102,7 @@ class MetaLearner:
             self.mean_bias,
             tasks.shots,
             self.discount,
+            int(self.head.prior.n_step),
         )
         return support, states
 
@@ -137,12 +140,11 @@ class MetaLearner:
         negative = self.sampler.draw(self.config.negatives, self.generator)
         side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         advantage, value = states.advantage[row, column], states.value[row, column]
-        prior = self.head.prior.mean
-        q_chosen = (
-            value + (advantage * side.vectors).sum(-1) + side.bias + self.head.item_features(chosen) @ prior
-        )
+        start = self.head.prior.without_support(batch.attributes)[row]
+        shift = (self.head.item_features(chosen) * start).sum(-1)
+        q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + shift
         q_negative = (
-            q_of_candidates(advantage, value, negative_side) + self.head.item_features(negative) @ prior
+            q_of_candidates(advantage, value, negative_side) + start @ self.head.item_features(negative).T
         )
         cross_entropy = mean(
             sampled_cross_entropy(

@@ -28,7 +28,7 @@ ITEMS, FEATURES = 40, 5
 def learner(gain: float = 2.0) -> MetaLearner:
     torch.manual_seed(0)
     network = QNetwork(tiny_shape(ITEMS), temperature=0.1)
-    head = AdaptationHead(ITEMS, FEATURES, 4, len(EVENT_TYPES))
+    head = AdaptationHead(ITEMS, 4, AdaptationPrior(FEATURES, len(EVENT_TYPES)))
     with torch.no_grad():
         head.factors.normal_()
         head.prior.gain.fill_(gain)
