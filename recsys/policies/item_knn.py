@@ -23,7 +23,7 @@ from recsys.policies.policy import Arrays, pack, support_matrix, unpack
 from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions, behind
 from recsys.types import FloatArray, LongArray
 
-DENSE_ENTRIES = 2**24  # similarities held densely at once while neighbours are chosen
+DENSE_ENTRIES = 2**24  # similarities held at once while neighbours are chosen
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,20 @@ def overlap(matrix: sparse.csr_matrix, history_exponent: float) -> Overlap:
 
 def nearest(similarity: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
     """Keep the `count` largest positive entries of each row; entries as large as the last one stay too."""
-    items = similarity.shape[1]
-    if count >= items:
-        return similarity
-    block = max(1, DENSE_ENTRIES // items)
-    thresholds = []
-    for start in range(0, similarity.shape[0], block):  # over blocks that fit in memory
-        dense = similarity[start : start + block].toarray()
-        thresholds.append(np.partition(dense, items - count, axis=1)[:, items - count])
-    floor = np.repeat(np.concatenate(thresholds), np.diff(similarity.indptr))
+    sizes = np.diff(similarity.indptr)
+    floor = np.zeros(len(sizes), similarity.dtype)
+    crowded = np.flatnonzero(sizes > count)
+    crowded = crowded[np.argsort(sizes[crowded], kind="stable")]  # rows of a block are about as long
+    while len(crowded):
+        width = int(sizes[crowded[-1]])
+        rows = crowded[-max(1, DENSE_ENTRIES // width) :]
+        crowded = crowded[: -len(rows)]
+        place = np.arange(width)[None, :]
+        held = place < sizes[rows][:, None]
+        entry = np.where(held, similarity.indptr[rows][:, None] + place, 0)
+        values = np.where(held, similarity.data[entry], 0.0)
+        floor[rows] = np.partition(values, width - count, axis=1)[:, width - count]
     kept = similarity.copy()
-    kept.data[kept.data < floor] = 0.0
+    kept.data[kept.data < np.repeat(floor, sizes)] = 0.0
     kept.eliminate_zeros()
     return kept
