@@ -72,7 +72,7 @@ def run(context: StepContext) -> Summary:
         teacher, table, head.prior, cases, shots, evaluate.cutoff, config.pretrain.discount
     )
     context.log(f"teacher: validation NDCG@{evaluate.cutoff} {curve_text(shots, *teacher_curve.mean())}")
-    of_teacher = float(teacher_curve.adapted.mean() + teacher_curve.unadapted.mean()) / 2
+    of_teacher = float(teacher_curve.adapted.mean())
     histories = trainable(log, identified_only=config.pretrain.identified_only)
     best = BestEpoch(settings.patience)
     update = 0
@@ -91,8 +91,7 @@ def run(context: StepContext) -> Summary:
                 for name in ("prior_kl", "adapted_kl", "advantage", "next_item"):
                     context.scalars.add(f"distill/{name}", getattr(losses, name), update)
         now = curve()
-        # both count: a student that ranks badly without support would make adaptation look better than it is
-        quality = float(now.adapted.mean() + now.unadapted.mean()) / 2
+        quality = float(now.adapted.mean())  # of every number of shots, none among them
         context.scalars.add("distill/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation {curve_text(shots, *now.mean())}")
         if best.offer(quality, [student, prior], epoch):
@@ -129,4 +128,5 @@ STEP = Step(
         "identified_only": config.pretrain.identified_only,
         "validation": config.evaluate.validation_settings(),
     },
+    version=2,
 )

@@ -118,13 +118,13 @@ def all_lists(context: StepContext, log: PreparedLog, cases: ColdCases) -> tuple
 def teacher_lists(
     context: StepContext, cases: ColdCases, teacher: QNetwork, head: AdaptationHead | None
 ) -> dict[int, IntArray]:
-    """Return what a teacher ranks without fast weights: controls that adaptation has to beat.
+    """Return what a teacher ranks: controls that the served object has to beat.
 
-    The pretrained one has no head and was trained without adaptation; the metatrained one is in prior mode.
+    The pretrained one has no head, so its memory is all that adapts; the metatrained one ranks by its state alone.
     """
     config, shots = context.config, context.config.evaluate.shots
     prior = None if head is None else head.prior
-    _, unadapted = kshot_lists(
+    by_memory, by_state = kshot_lists(
         teacher,
         table_of(teacher, head),
         prior,
@@ -133,7 +133,7 @@ def teacher_lists(
         config.evaluate.cutoff,
         config.pretrain.discount,
     )
-    return dict(zip(shots, unadapted, strict=True))
+    return dict(zip(shots, by_memory if head is None else by_state, strict=True))
 
 
 def quality(ranked: IntArray, query: QuerySets) -> dict[str, FloatArray]:

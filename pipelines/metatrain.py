@@ -66,6 +66,7 @@ def run(context: StepContext) -> Summary:
     learner.start_evidence(
         islice(new_tasks(log, starts, config, numpy_generator(context.seed, "evidence")), EVIDENCE_BATCHES),
         torch.tensor([log.info.reward_base.get(name, 0.0) for name in log.info.event_types]),
+        settings.initial_scale,
     )
     scalars = [head.log_precision, head.log_negatives, prior.log_noise, prior.log_decay]
     scalars += [prior.gain, prior.offset, prior.mix_logit, prior.growth]

@@ -221,7 +221,7 @@ def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -
     curve = kshot_curve(
         network, table, None, cases, evaluate.shots, evaluate.cutoff, config.pretrain.discount
     )
-    return float(curve.unadapted.mean())
+    return float(curve.adapted.mean())
 
 
 STEP = Step(

@@ -14,6 +14,7 @@ from recsys.adaptation import adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
 from recsys.evaluation.ranking import tie_order
 from recsys.mdp.state import History, encode_states
+from recsys.models.q_network import without_memory
 from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
 from recsys.types import FloatArray, IntArray
@@ -68,7 +69,10 @@ class IndexRanker:
 
     @torch.inference_mode()
     def _query(self, history: History, *, adapt: bool) -> tuple[FloatArray, int]:
-        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value."""
+        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value.
+
+        Without adaptation the memory's part of f(s) is silent too: what is left is the session's state.
+        """
         bundle = self._bundle
         batch = encode_states([history], bundle.info.state.max_events)
         states = bundle.student.state_vectors(batch)
@@ -78,8 +82,11 @@ class IndexRanker:
             fast = adapt_to_first(
                 batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
             ).mean[0]
+        asked = states.advantage[0, last]
+        if not adapt:
+            asked = without_memory(asked, bundle.info.shape.item_features)
         one = torch.ones(1)
-        query = torch.cat([states.advantage[0, last], fast, one, states.value[0, last, None]])
+        query = torch.cat([asked, fast, one, states.value[0, last, None]])
         return query.numpy(), last if adapt else 0
 
     def _candidates(self, query: FloatArray, n: int, banned: IntArray) -> tuple[IntArray, FloatArray]:

@@ -132,6 +132,7 @@ class MetatrainConfig(Frozen):
     max_support: Positive = 20
     min_task_events: Positive = 6
     initial_gain: float = 1.0
+    initial_scale: PositiveFloat = 0.3  # of evidence; the memory has said most of it already
     initial_noise: PositiveFloat = 1.0
     n_step: Positive = 1  # of the returns that are evidence
     weak_negatives: float = Field(

@@ -13,7 +13,7 @@ from recsys.evaluation.cold_start import ColdCases, exclusion_mask
 from recsys.evaluation.ranking import hits, ndcg, tie_order, top_items
 from recsys.mdp.state import encode_states
 from recsys.models.item_table import ItemTable
-from recsys.models.q_network import QNetwork
+from recsys.models.q_network import QNetwork, without_memory
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
@@ -41,7 +41,11 @@ def kshot_curve(
     cutoff: int,
     discount: float,
 ) -> Curve:
-    """Return the curve of a network with and without fast weights; without a prior both are the plain network."""
+    """Return the curve of a network with and without fast weights.
+
+    Fast weights are the memory's, which every network with a memory has, and those of a prior, if there is one; both
+    are zero before the first event.
+    """
     if len(cases) == 0:
         unknown = np.full((len(shots), 1), np.nan, np.float32)
         return Curve(unknown, unknown)
@@ -78,13 +82,17 @@ def kshot_lists(
         if prior is not None:
             at_start = prior.without_support(batch.attributes) @ table.features.T
         for place, shot in enumerate(shots):
-            base = states.advantage[:, shot] @ table.vectors.T + table.bias
-            unadapted[place].append(top_items((base + at_start).numpy(), excluded, cutoff, ties))
-            if prior is None or shot == 0:
+            asked = states.advantage[:, shot]
+            silent = without_memory(asked, network.shape.item_features) @ table.vectors.T + table.bias
+            unadapted[place].append(top_items((silent + at_start).numpy(), excluded, cutoff, ties))
+            if shot == 0:
                 adapted[place].append(unadapted[place][-1])
                 continue
-            fast = adapt_to_first(batch, states, table, prior, torch.full((len(part),), shot), discount)
-            scores = (base + fast.mean @ table.features.T).numpy()
+            shift = at_start
+            if prior is not None:
+                k = torch.full((len(part),), shot)
+                shift = adapt_to_first(batch, states, table, prior, k, discount).mean @ table.features.T
+            scores = (asked @ table.vectors.T + table.bias + shift).numpy()
             adapted[place].append(top_items(scores, excluded, cutoff, ties))
     network.train(was_training)
     return [np.concatenate(parts) for parts in adapted], [np.concatenate(parts) for parts in unadapted]

@@ -67,8 +67,8 @@ class MetaLearner:
         return MetaLosses(total, float(new_loss.detach()), float(old_loss.detach()), shift)
 
     @torch.no_grad()
-    def start_evidence(self, batches: Iterable[TaskBatch], untrained: torch.Tensor) -> None:
-        """Set the offsets so that evidence starts as the mean reward of its event type over some tasks.
+    def start_evidence(self, batches: Iterable[TaskBatch], untrained: torch.Tensor, scale: float) -> None:
+        """Set gains and offsets so that evidence starts as `scale` × the mean reward of its event type over some tasks.
 
         `untrained`, (event type,), is what the types that these tasks never show stand for, whatever the state.
         """
@@ -86,8 +86,8 @@ class MetaLearner:
         self.network.train(was_training)
         seen = count > 0
         mean = (reward - prior.gain * surprise) / count.clamp(min=1)
-        prior.offset.copy_(torch.where(seen, mean, untrained))
-        prior.gain.copy_(torch.where(seen, prior.gain, torch.zeros_like(prior.gain)))
+        prior.offset.copy_(scale * torch.where(seen, mean, untrained))
+        prior.gain.copy_(scale * torch.where(seen, prior.gain, torch.zeros_like(prior.gain)))
 
     def _support(self, tasks: TaskBatch) -> tuple[SupportSet, StateVectors]:
         states = self.network.state_vectors(tasks.support)

@@ -169,6 +169,13 @@ def q_of_own(state: StateVectors, items: ItemSide) -> torch.Tensor:
     return state.value[:, None] + products + items.bias
 
 
+def without_memory(advantage: torch.Tensor, learnt: int) -> torch.Tensor:
+    """Return queries f(s), (..., feature), that leave the memory part of e_i, all beyond `learnt`, unasked."""
+    silent = advantage.clone()
+    silent[..., learnt:] = 0.0
+    return silent
+
+
 def states_at(states: StateVectors, row: torch.Tensor, column: torch.Tensor) -> StateVectors:
     """Return the states at some places of a batch of sequences; first axis state."""
     return type(states)(**{part.name: getattr(states, part.name)[row, column] for part in fields(states)})

@@ -138,7 +138,7 @@ def test_evidence_starts_as_the_mean_reward_of_its_event_type_and_unseen_types_k
     made.network.eval()
     tasks = some_tasks()[1]
     stand_for = torch.tensor([-1.0, 0.2, 0.0, 0.7])
-    made.start_evidence(tasks, stand_for)
+    made.start_evidence(tasks, stand_for, 1.0)
     prior = made.head.prior
     evidence: dict[int, list[float]] = {}
     reward: dict[int, list[float]] = {}
@@ -163,7 +163,7 @@ def test_evidence_starts_as_the_mean_reward_of_its_event_type_and_unseen_types_k
 
 def test_a_click_never_lowers_the_items_that_are_like_it() -> None:
     made = learner(gain=1.0)
-    made.start_evidence([], torch.tensor([-1.0, 0.2, 0.0, 1.0]))
+    made.start_evidence([], torch.tensor([-1.0, 0.2, 0.0, 1.0]), 0.5)
     click = EVENT_TYPES.index("click")
     with torch.no_grad():
         batch = encode_states([history(Event(3, event_type=click, reward=0.2))], 20)
