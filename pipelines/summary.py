@@ -16,7 +16,7 @@ from recsys.artifacts.files import files_below
 from recsys.config import RunConfig
 
 POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # in this order; evaluation.json holds more
-RIVALS = ("unadapted", "item_knn")  # differences are paired, user by user
+RIVALS = ("item_knn", "unadapted")  # differences are paired, user by user; the first is the harder one
 HEADERS = {"popularity": "popular", "item_knn": "item-knn"}
 QUESTIONS = {"basket_completion": "same basket"}
 WIDE = 104  # characters that both differences need

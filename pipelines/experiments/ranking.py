@@ -46,6 +46,7 @@ from recsys.randomness import numpy_generator  # noqa: E402
 
 LOGS = ("online-retail", "complete-journey", "ml-100k", "ml-1m")
 TEACHER = "teacher"
+CONTROL = "teacher_without_memory"  # trained apart: its state is all that knows the user
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -88,9 +89,11 @@ def compare(config: RunConfig, wanted: Sequence[str], budget: Budget, console: C
             f"0 test users with more than {max(config.evaluate.shots)} events or events after the cut; "
             "move prepare.split.test_from or raise test_share"
         )
-    baselines = [name for name in wanted if name != TEACHER]
+    baselines = [name for name in wanted if name not in (TEACHER, CONTROL)]
     found = tuned_and_fitted(log, validation, baselines, budget, config.seed, say)
     teacher = {TEACHER: train_teacher(config, console)} if TEACHER in wanted else {}
+    if CONTROL in wanted:
+        teacher[CONTROL] = train_teacher(without_memory(config), console)
     marks = {
         question.name: {
             name: question.marks(policy) for name, policy in (found.policies[question.kind] | teacher).items()
@@ -125,6 +128,12 @@ def train_teacher(config: RunConfig, console: Console) -> ScoringPolicy:
     """Return the teacher that the `pretrain` step makes of the prepared log."""
     folder = run_steps(config, all_steps(), ("pretrain",), console)[-1].folder
     return QPolicy(load_teacher(folder, config.pretrain.temperature), config.state.max_events)
+
+
+def without_memory(config: RunConfig) -> RunConfig:
+    """Return the same run without a memory, under a name of its own."""
+    memory = config.memory.model_copy(update={"features": 0})
+    return config.model_copy(update={"memory": memory, "name": f"{config.name}-{CONTROL}"})
 
 
 def summary(by_policy: dict[str, PerUser], config: RunConfig, question: str) -> dict[str, object]:
@@ -167,9 +176,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     asked = parser.parse_args(arguments)
-    unknown = set(asked.policies) - {*BASELINES, TEACHER}
+    known = [*BASELINES, TEACHER, CONTROL]
+    unknown = set(asked.policies) - set(known)
     if unknown:
-        parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join([*BASELINES, TEACHER])}")
+        parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join(known)}")
     asked.budget = Budget(**{name: getattr(asked, name) for name in asdict(Budget())})
     return asked
 
