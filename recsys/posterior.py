@@ -13,7 +13,8 @@ may change after the event (longer returns of earlier events become known), so t
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtrs
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -138,5 +139,6 @@ def _solved(factor: Float64Array, right: Float64Array, *, transposed: bool = Fal
     """Return L⁻¹ b, or L⁻ᵀ b."""
     if not len(factor):
         return right
-    solved = solve_triangular(factor, right, lower=True, trans=1 if transposed else 0, check_finite=False)
+    # LAPACK itself: checks and copies of the general call cost more than the solve of so small a system
+    solved, _ = dtrtrs(factor, right, lower=1, trans=1 if transposed else 0)
     return np.asarray(solved, np.float64)

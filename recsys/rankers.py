@@ -10,14 +10,17 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from recsys.adaptation import adapt_to_first
+from recsys.adaptation import FastWeights, adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
 from recsys.evaluation.ranking import tie_order
+from recsys.evidence import what_to_ask
 from recsys.mdp.state import History, encode_states
 from recsys.models.q_network import without_memory
 from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
-from recsys.types import FloatArray, IntArray
+from recsys.types import FloatArray, IntArray, LongArray
+
+ASKED_AMONG = 2_000  # most popular items: few know the others, and every question reads all of these
 
 ServedBy = Literal["adapted", "unadapted", "policy", "popular"]
 
@@ -50,6 +53,10 @@ class Ranker(Protocol):
         """Return at least n candidates without the banned items; fewer if the catalogue holds no more."""
         ...
 
+    def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
+        """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask."""
+        ...
+
 
 class IndexRanker:
     """Q of what the index retrieves for the query [f(s), w_u, 1]."""
@@ -60,6 +67,32 @@ class IndexRanker:
     def __init__(self, bundle: QBundle) -> None:
         self._bundle = bundle
         self._ties = tie_order(len(bundle.catalogue), seed=0)
+        self._familiar = np.lexsort((self._ties, -bundle.popularity))
+
+    def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
+        """Return what to ask by the posterior of the head; how many know an item is how many had it."""
+        bundle = self._bundle
+        open_to_ask = bundle.catalogue.available & (bundle.popularity > 0)
+        open_to_ask[banned] = False
+        among = self._familiar[open_to_ask[self._familiar]][:ASKED_AMONG]
+        learnt = None
+        if len(history):
+            learnt = self._adapted(history).learnt()[0].numpy()
+        asked = what_to_ask(
+            bundle.table.features[among].numpy(),
+            bundle.popularity[among],
+            n,
+            float(torch.exp(bundle.prior.log_noise)),
+            learnt,
+        )
+        return among[asked].astype(np.int64)
+
+    @torch.inference_mode()
+    def _adapted(self, history: History) -> FastWeights:
+        bundle = self._bundle
+        batch = encode_states([history], bundle.info.state.max_events)
+        states = bundle.student.state_vectors(batch)
+        return adapt_to_first(batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount)
 
     def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
         """Return what was retrieved, by Q."""
@@ -114,8 +147,16 @@ class PolicyRanker:
         self._policy = bundle.policy
         self.name = kind_of(bundle.policy)
         self._available = bundle.catalogue.available
+        self._popularity = bundle.popularity
         self._wanted = bundle.info.candidates
         self._ties = tie_order(len(bundle.catalogue), seed=0)
+
+    def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
+        """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
+        allowed = self._available & (self._popularity > 0)
+        allowed[banned] = False
+        order = np.lexsort((self._ties, -self._popularity))
+        return order[allowed[order]][:n].astype(np.int64)
 
     def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""

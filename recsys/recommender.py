@@ -136,6 +136,13 @@ class Recommender:
             seed=seed,
         )
 
+    def what_to_ask(self, history: History, n: int) -> LongArray:
+        """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask.
+
+        What the user has had is not among them.
+        """
+        return self._ranker.questions(history, n, np.unique(history.item))
+
     def popular(self, n: int, *, seed: int, exclude: Collection[int] = ()) -> Recommendation:
         """Return the most popular available items: the last rung of the ladder, which needs no network."""
         allowed = self.catalogue.available.copy()
