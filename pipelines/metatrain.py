@@ -49,7 +49,7 @@ def run(context: StepContext) -> Summary:
         context.seed,
         identified_only=config.pretrain.identified_only,
     )
-    starts = task_starts(log, new, settings.min_task_events)
+    starts = task_starts(log, new, settings.min_task_events, first_only=settings.starts == "histories")
     learner = MetaLearner(
         network,
         head,

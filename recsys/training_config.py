@@ -129,6 +129,7 @@ class MetatrainConfig(Frozen):
     batch_size: Positive = 64  # users
     learning_rate: PositiveFloat = 1e-3
     weight_decay: float = Field(default=1e-4, ge=0)
+    starts: Literal["histories", "sessions"] = "histories"  # where the support of a task may begin
     max_support: Positive = 20
     min_task_events: Positive = 6
     initial_gain: float = 1.0

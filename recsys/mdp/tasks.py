@@ -47,15 +47,20 @@ def old_and_new_tasks(
     return np.setdiff1d(histories, drawn), np.sort(drawn)
 
 
-def task_starts(log: PreparedLog, histories: LongArray, min_events: int) -> Windows:
-    """Return [session start, end of training] of every place where a task may begin; (start,)."""
+def task_starts(
+    log: PreparedLog, histories: LongArray, min_events: int, *, first_only: bool = False
+) -> Windows:
+    """Return [session start, end of training] of every place where a task may begin; (start,).
+
+    With `first_only` a task begins where its history does, as a new user's does.
+    """
     length = log.history_train_end[histories]
     row = np.repeat(np.arange(len(histories)), length)
     place = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
     event = log.history_offsets[histories][row] + place
     session = np.asarray(log.session[event])
     starts = np.ones(len(event), bool)
-    starts[1:] = session[1:] != session[:-1]
+    starts[1:] = (session[1:] != session[:-1]) & (not first_only)
     starts |= place == 0
     end = log.history_offsets[histories][row] + length[row]
     kept = starts & (end - event >= min_events)

@@ -31,6 +31,8 @@ def test_a_task_starts_where_a_session_does_if_enough_training_follows() -> None
         (7, 13, 2),
         (9, 13, 2),
     ]
+    first = task_starts(log, np.array([1, 2]), min_events=3, first_only=True)
+    assert first.start.tolist() == [1, 7]
 
 
 def test_a_neighbour_in_the_same_session_number_does_not_hide_a_start() -> None:
