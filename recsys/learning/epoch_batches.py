@@ -87,10 +87,14 @@ class EpochBatches:
             self.priorities.restore(state)
 
     def _each_once(self) -> tuple[int, Iterator[EpochBatch]]:
+        # where ends are terminal, length goes with what happened: a mean over each batch of one length would count
+        # short, unhappy histories most
+        alike = self.settings.terminal == "never"
+        size = self.settings.batch_size
         every = [
             (fold, rows)
             for fold, part in self.parts
-            for rows in batches(self._cut(part, self.chance), self.settings.batch_size, self.chance)
+            for rows in batches(self._cut(part, self.chance), size, self.chance, similar_length=alike)
         ]
         order = self.chance.permutation(len(every))
         shuffled = (every[place] for place in order)

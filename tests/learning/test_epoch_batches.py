@@ -91,3 +91,14 @@ def test_the_configured_defaults_are_those_of_the_rule() -> None:
     rule, config = PriorityRule(), PriorityConfig()
     shared = {field.name for field in fields(rule)} - {"anneal_draws"}  # the length of the run decides that
     assert {name: getattr(rule, name) for name in shared} == config.model_dump()
+
+
+@pytest.mark.parametrize(("terminal", "mixed"), [("never", False), ("history", True)])
+def test_lengths_share_batches_where_ends_are_terminal(terminal: str, mixed: bool) -> None:
+    log = memory_log([taken(*range(2 if place % 2 else 8)) for place in range(40)])
+    config = PretrainConfig(batch_size=10, terminal=terminal)  # type: ignore[arg-type]
+    _, drawn = EpochBatches(log, np.arange(40), None, config, 50, np.random.default_rng(0)).of_epoch(
+        warmup=False
+    )
+    spread = [np.ptp(batch.windows.end - batch.windows.start) > 0 for batch in drawn]
+    assert all(spread) if mixed else not any(spread[:-1])
