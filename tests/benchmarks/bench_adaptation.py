@@ -78,6 +78,7 @@ def bench() -> None:
     took: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(TURNS):
         for name, timed in contestants.items():
+            timed()  # the one before it had the caches to itself
             spent = timed()
             if turn > 4:
                 took[name].append(spent)
