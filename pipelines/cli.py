@@ -179,7 +179,7 @@ def recommend(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many items.")] = 10,
     no_adapt: Annotated[
-        bool, typer.Option("--no-adapt", help="Leave the fast weights at their prior.")
+        bool, typer.Option("--no-adapt", help="Rank by the session's state alone, without fast weights.")
     ] = False,
     alias: Annotated[
         str | None,

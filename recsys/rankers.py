@@ -14,11 +14,11 @@ from recsys.adaptation import FastWeights, adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
 from recsys.evaluation.ranking import tie_order
 from recsys.evidence import what_to_ask
-from recsys.mdp.state import History, encode_states
-from recsys.models.q_network import without_memory
+from recsys.mdp.state import History, StateBatch, encode_states
+from recsys.models.q_network import StateVectors, without_memory
 from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
-from recsys.types import FloatArray, IntArray, LongArray
+from recsys.types import BoolArray, FloatArray, IntArray, LongArray
 
 ASKED_AMONG = 2_000  # most popular items: few know the others, and every question reads all of these
 
@@ -67,17 +67,13 @@ class IndexRanker:
     def __init__(self, bundle: QBundle) -> None:
         self._bundle = bundle
         self._ties = tie_order(len(bundle.catalogue), seed=0)
-        self._familiar = np.lexsort((self._ties, -bundle.popularity))
 
     def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
         """Return what to ask by the posterior of the head; how many know an item is how many had it."""
         bundle = self._bundle
-        open_to_ask = bundle.catalogue.available & (bundle.popularity > 0)
-        open_to_ask[banned] = False
-        among = self._familiar[open_to_ask[self._familiar]][:ASKED_AMONG]
-        learnt = None
-        if len(history):
-            learnt = self._adapted(history).learnt()[0].numpy()
+        among = best_known(bundle.popularity, bundle.catalogue.available, banned, self._ties)[:ASKED_AMONG]
+        with torch.inference_mode():
+            learnt = self._adapted(*self._states(history)).learnt()[0].numpy() if len(history) else None
         asked = what_to_ask(
             bundle.table.features[among].numpy(),
             bundle.popularity[among],
@@ -85,13 +81,14 @@ class IndexRanker:
             float(torch.exp(bundle.prior.log_noise)),
             learnt,
         )
-        return among[asked].astype(np.int64)
+        return among[asked]
 
-    @torch.inference_mode()
-    def _adapted(self, history: History) -> FastWeights:
+    def _states(self, history: History) -> tuple[StateBatch, StateVectors]:
+        batch = encode_states([history], self._bundle.info.state.max_events)
+        return batch, self._bundle.student.state_vectors(batch)
+
+    def _adapted(self, batch: StateBatch, states: StateVectors) -> FastWeights:
         bundle = self._bundle
-        batch = encode_states([history], bundle.info.state.max_events)
-        states = bundle.student.state_vectors(batch)
         return adapt_to_first(batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount)
 
     def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
@@ -107,16 +104,13 @@ class IndexRanker:
         Without adaptation the memory's part of f(s) is silent too: what is left is the session's state.
         """
         bundle = self._bundle
-        batch = encode_states([history], bundle.info.state.max_events)
-        states = bundle.student.state_vectors(batch)
+        batch, states = self._states(history)
         last = int(batch.lengths[0])
-        fast = bundle.prior.without_support(batch.attributes)[0]
-        if adapt and last:
-            fast = adapt_to_first(
-                batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount
-            ).mean[0]
         asked = states.advantage[0, last]
-        if not adapt:
+        if adapt and last:
+            fast = self._adapted(batch, states).mean[0]
+        else:
+            fast = bundle.prior.without_support(batch.attributes)[0]
             asked = without_memory(asked, bundle.info.shape.item_features)
         one = torch.ones(1)
         query = torch.cat([asked, fast, one, states.value[0, last, None]])
@@ -153,10 +147,7 @@ class PolicyRanker:
 
     def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
         """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
-        allowed = self._available & (self._popularity > 0)
-        allowed[banned] = False
-        order = np.lexsort((self._ties, -self._popularity))
-        return order[allowed[order]][:n].astype(np.int64)
+        return best_known(self._popularity, self._available, banned, self._ties)[:n]
 
     def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""
@@ -172,6 +163,14 @@ class PolicyRanker:
         order = np.lexsort((self._ties[items], -scores))[:count]
         items, scores = items[order], scores[order]
         return Ranking(items, scores, len(history), "policy", unit=spread(scores))
+
+
+def best_known(popularity: FloatArray, available: BoolArray, banned: IntArray, ties: IntArray) -> LongArray:
+    """Return the allowed items that anybody had, most popular first, (item,)."""
+    allowed = available & (popularity > 0)
+    allowed[banned] = False
+    items = np.flatnonzero(allowed)
+    return items[np.lexsort((ties[items], -popularity[items]))]
 
 
 def ranker_of(bundle: QBundle | PolicyBundle) -> Ranker:

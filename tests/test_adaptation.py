@@ -14,8 +14,9 @@ from recsys.adaptation import (
     adapt_to_first,
     support_set,
 )
-from recsys.mdp.state import encode_states
+from recsys.mdp.state import StateBatch, encode_states
 from recsys.models.item_table import ItemTable
+from recsys.models.q_network import StateVectors
 from recsys.models.student import StudentNetwork
 from tests.factories import EVENT_TYPES, tiny_shape
 from tests.memory_log import random_history
@@ -162,21 +163,20 @@ def served() -> tuple[StudentNetwork, ItemTable]:
     return student, table
 
 
+def first_events(
+    batch: StateBatch, states: StateVectors, table: ItemTable, shots: int, n_step: int = 1
+) -> SupportSet:
+    vectors, bias = table.vectors[batch.item], table.bias[batch.item]
+    means = table.mean_vector, table.mean_bias
+    return support_set(batch, states, vectors, bias, *means, torch.tensor([shots]), 0.5, n_step)
+
+
 def test_evidence_is_what_an_event_returned_against_what_was_expected() -> None:
     student, table = served()
     batch = encode_states([random_history(np.random.default_rng(0), 4, ITEMS)], 20)
     states = student.state_vectors(batch)
     item = batch.item
-    support = support_set(
-        batch,
-        states,
-        table.vectors[item],
-        table.bias[item],
-        table.mean_vector,
-        table.mean_bias,
-        torch.tensor([3]),
-        0.5,
-    )
+    support = first_events(batch, states, table, 3)
     assert support.present.tolist() == [[True, True, True, False]]
     for step in range(3):
         every_q = states.value[0, step] + table.vectors @ states.advantage[0, step] + table.bias
@@ -240,18 +240,7 @@ def test_returns_end_with_the_support_and_bootstrap_there(n_step: int) -> None:
     batch = encode_states([random_history(np.random.default_rng(0), 6, ITEMS)], 20)
     states = student.state_vectors(batch)
     shots, discount = 4, 0.5
-    item = batch.item
-    support = support_set(
-        batch,
-        states,
-        table.vectors[item],
-        table.bias[item],
-        table.mean_vector,
-        table.mean_bias,
-        torch.tensor([shots]),
-        discount,
-        n_step,
-    )
+    support = first_events(batch, states, table, shots, n_step)
     for step in range(shots):
         ahead = min(n_step, shots - step)
         expected = sum(discount**j * float(batch.reward[0, step + j]) for j in range(ahead))

@@ -7,6 +7,7 @@ Format 1 is that of bundles from before the choice: they hold a student.
 """
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ DESCRIPTION = "bundle.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BundleInfo:
+class BundleInfo(ABC):
     """What every bundle says."""
 
     ranker: ClassVar[str]
@@ -49,8 +50,9 @@ class BundleInfo:
             plain[name] = getattr(self, name).model_dump(mode="json")
         return json.dumps(plain, indent=2, sort_keys=True) + "\n"
 
+    @abstractmethod
     def _own(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return what one kind of bundle says besides."""
 
 
 @dataclass(frozen=True, kw_only=True)
