@@ -25,6 +25,7 @@ type's reward.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -53,6 +54,32 @@ class SupportSet:
 NO_DECAY, SLOW_DECAY = -40.0, -6.0  # softplus⁻¹ of −log ρ: ρ = 1, and ρ = .9975
 
 
+class Adapted(Protocol):
+    """What users' fast weights add to Q."""
+
+    def shift(self, features: torch.Tensor) -> torch.Tensor:
+        """Return Q_u − Q_θ of every user and item, (batch, item), from (item, feature)."""
+        ...
+
+    def shift_of(self, row: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return Q_u − Q_θ of pairs, (pair,), from the row of each one's user and its item's (pair, feature)."""
+        ...
+
+
+class InnerLoop(Protocol):
+    """Support set -> fast weights: in closed form (AdaptationPrior) or by gradient (gradient_adaptation.py)."""
+
+    n_step: torch.Tensor  # rewards that an event's evidence counts
+
+    def before_support(self, attributes: torch.Tensor) -> Adapted:
+        """Return the fast weights of users before any event, from (batch, attribute)."""
+        ...
+
+    def adapt(self, features: torch.Tensor, support: SupportSet) -> Adapted:
+        """Return the fast weights given whitened features of the support's items, (batch, support, feature)."""
+        ...
+
+
 @dataclass(frozen=True)
 class FastWeights:
     """A user's head in whitened features: the posterior N(w_u, Σ) with Σ = I − Φᵀ(ΦΦᵀ + σ² W⁻¹)⁻¹Φ."""
@@ -60,6 +87,14 @@ class FastWeights:
     mean: torch.Tensor  # w_u, (batch, feature)
     features: torch.Tensor  # Φ, zero on padding, (batch, support, feature)
     factor: torch.Tensor  # Cholesky factor of ΦΦᵀ + σ² W⁻¹, (batch, support, support)
+
+    def shift(self, features: torch.Tensor) -> torch.Tensor:
+        """Return w_uᵀφ(i), (batch, item), from (item, feature)."""
+        return self.mean @ features.T
+
+    def shift_of(self, row: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return w_uᵀφ of pairs, (pair,), from rows of users and (pair, feature)."""
+        return (self.mean[row] * features).sum(-1)
 
     def learnt(self) -> torch.Tensor:
         """Return D, (batch, support, feature), with Σ = I − DᵀD."""
@@ -109,6 +144,12 @@ class AdaptationPrior(nn.Module):
         """Return w_0 of users before any event, (batch, feature), from (batch, attribute)."""
         start = self.mean.expand(len(attributes), -1)
         return start if self.amortised is None else start + self.amortised.of_attributes(attributes)
+
+    def before_support(self, attributes: torch.Tensor) -> FastWeights:
+        """Return the prior N(w_0, I) of users before any event, from (batch, attribute)."""
+        start = self.without_support(attributes)
+        users, features = start.shape
+        return FastWeights(start, start.new_zeros(users, 0, features), start.new_zeros(users, 0, 0))
 
     def start(self, phi: torch.Tensor, support: SupportSet) -> torch.Tensor:
         """Return w_0 of users, (batch, feature), given the features of what they did."""
@@ -237,15 +278,15 @@ def _returns(
     return total + discount**steps * behavior_return.gather(1, place)
 
 
-def adapt_to_first(
+def first_support(
     batch: StateBatch,
     states: StateVectors,
     table: ItemTable,
-    prior: AdaptationPrior,
     shots: torch.Tensor,  # (batch,)
     discount: float,
-) -> FastWeights:
-    """Adapt every row to its first `shots` events over a constant item table, as evaluation and serving do."""
+    n_step: int,
+) -> tuple[torch.Tensor, SupportSet]:
+    """Return the first `shots` events of every row over a constant item table, with the features of their items."""
     item = batch.item[:, : max(1, int(shots.max()))].clamp(min=0)
     support = support_set(
         batch,
@@ -256,6 +297,18 @@ def adapt_to_first(
         table.mean_bias,
         shots,
         discount,
-        int(prior.n_step),
+        n_step,
     )
-    return prior.adapt(table.features[item], support)
+    return table.features[item], support
+
+
+def adapt_to_first(
+    batch: StateBatch,
+    states: StateVectors,
+    table: ItemTable,
+    prior: AdaptationPrior,
+    shots: torch.Tensor,  # (batch,)
+    discount: float,
+) -> FastWeights:
+    """Adapt every row to its first `shots` events, as evaluation and serving do."""
+    return prior.adapt(*first_support(batch, states, table, shots, discount, int(prior.n_step)))

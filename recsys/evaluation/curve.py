@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from recsys.adaptation import AdaptationPrior, adapt_to_first
+from recsys.adaptation import InnerLoop, first_support
 from recsys.evaluation.cold_start import ColdCases, exclusion_mask
 from recsys.evaluation.ranking import hits, ndcg, tie_order, top_items
 from recsys.mdp.state import encode_states
@@ -35,7 +35,7 @@ class Curve:
 def kshot_curve(
     network: QNetwork | StudentNetwork,
     table: ItemTable,
-    prior: AdaptationPrior | None,
+    prior: InnerLoop | None,
     cases: ColdCases,
     shots: tuple[int, ...],
     cutoff: int,
@@ -60,7 +60,7 @@ def kshot_curve(
 def kshot_lists(
     network: QNetwork | StudentNetwork,
     table: ItemTable,
-    prior: AdaptationPrior | None,
+    prior: InnerLoop | None,
     cases: ColdCases,
     shots: tuple[int, ...],
     cutoff: int,
@@ -80,7 +80,7 @@ def kshot_lists(
         excluded = exclusion_mask(part, len(table))
         at_start = torch.zeros(1, len(table))
         if prior is not None:
-            at_start = prior.without_support(batch.attributes) @ table.features.T
+            at_start = prior.before_support(batch.attributes).shift(table.features)
         for place, shot in enumerate(shots):
             asked = states.advantage[:, shot]
             silent = without_memory(asked, network.shape.item_features) @ table.vectors.T + table.bias
@@ -91,7 +91,8 @@ def kshot_lists(
             shift = at_start
             if prior is not None:
                 k = torch.full((len(part),), shot)
-                shift = adapt_to_first(batch, states, table, prior, k, discount).mean @ table.features.T
+                support = first_support(batch, states, table, k, discount, int(prior.n_step))
+                shift = prior.adapt(*support).shift(table.features)
             scores = (asked @ table.vectors.T + table.bias + shift).numpy()
             adapted[place].append(top_items(scores, excluded, cutoff, ties))
     network.train(was_training)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recsys.adaptation import AdaptationHead, SupportSet, support_set
+from recsys.adaptation import AdaptationHead, InnerLoop, SupportSet, support_set
 from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.state import StateBatch
@@ -43,9 +43,11 @@ class MetaLearner:
         config: MetatrainConfig,
         discount: float,
         generator: torch.Generator,
+        loop: InnerLoop | None = None,  # none = the head's prior, in closed form
     ) -> None:
         self.network = network
         self.head = head
+        self.loop: InnerLoop = head.prior if loop is None else loop
         self.pretrained = pretrained
         self.sampler = sampler
         self.config = config
@@ -109,18 +111,17 @@ class MetaLearner:
     def _new_tasks(self, tasks: TaskBatch) -> tuple[torch.Tensor, float]:
         batch, shots = tasks.support, tasks.shots
         support, states = self._support(tasks)
-        fast = self.head.prior.adapt(self.head.item_features(support.item), support).mean
+        fast = self.loop.adapt(self.head.item_features(support.item), support)
 
         user = torch.arange(len(shots))
         advantage, value = states.advantage[user, shots], states.value[user, shots]
         row, chosen = tasks.query_task, tasks.query_item
         negative = self.sampler.draw(self.config.negatives, self.generator)
-        shifted = (fast[row] * self.head.item_features(chosen)).sum(-1)
+        shifted = fast.shift_of(row, self.head.item_features(chosen))
         chosen_side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         q_chosen = value[row] + (advantage[row] * chosen_side.vectors).sum(-1) + chosen_side.bias + shifted
-        q_negative = (
-            q_of_candidates(advantage, value, negative_side) + fast @ self.head.item_features(negative).T
-        )
+        q_negative = q_of_candidates(advantage, value, negative_side)
+        q_negative = q_negative + fast.shift(self.head.item_features(negative))
         scale = 1.0 / self.config.temperature
         # what a user has already is not recommended again, so it is no rival of the query
         no_rival = (negative[None, None, :] == had_items(batch)[:, :, None]).any(dim=1)
@@ -140,12 +141,11 @@ class MetaLearner:
         negative = self.sampler.draw(self.config.negatives, self.generator)
         side, negative_side = self.network.item_side(chosen), self.network.item_side(negative)
         advantage, value = states.advantage[row, column], states.value[row, column]
-        start = self.head.prior.without_support(batch.attributes)[row]
-        shift = (self.head.item_features(chosen) * start).sum(-1)
+        start = self.loop.before_support(batch.attributes)
+        shift = start.shift_of(row, self.head.item_features(chosen))
         q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + shift
-        q_negative = (
-            q_of_candidates(advantage, value, negative_side) + start @ self.head.item_features(negative).T
-        )
+        q_negative = q_of_candidates(advantage, value, negative_side)
+        q_negative = q_negative + start.shift(self.head.item_features(negative))[row]
         cross_entropy = mean(
             sampled_cross_entropy(
                 q_chosen / self.network.temperature,
