@@ -1,0 +1,204 @@
+"""The MeLU protocol on MovieLens-1M: the ranker's inner loop on explicit ratings, beside tuned rating baselines.
+
+    python -m pipelines.experiments.melu --data FOLDER --seeds 7,8,9 --out FILE
+
+FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv. Everything learns from
+the ratings of old users for old films alone. Settings, the baselines' too, are chosen on old users held out, with old
+films and with the newest old films held out as if new; then all is fitted again on every warm rating and the three cold
+partitions are met once a seed. Guesses are reported as they are and as whole stars, which err less: the median of what
+one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired over users.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from pipelines.experiments.melu_data import (  # noqa: E402
+    COLD,
+    WARM,
+    Movies,
+    Ratings,
+    Tasks,
+    absolute_error,
+    ndcg3,
+    read,
+    tasks,
+)
+from pipelines.experiments.melu_head import HeadSettings, RatingHead, learn  # noqa: E402
+from pipelines.experiments.melu_peers import (  # noqa: E402
+    Biases,
+    ItemKnn,
+    error,
+    tuned_biases,
+    tuned_item_knn,
+)
+from recsys.errors import UserError  # noqa: E402
+from recsys.evaluation.intervals import bootstrap_mean  # noqa: E402
+from recsys.randomness import derive_seed, numpy_generator  # noqa: E402
+from recsys.types import FloatArray  # noqa: E402
+
+VALIDATION_USERS, NEW_FROM = 400, 1996
+HEADS = tuple(
+    HeadSettings(features=features, hidden_ids=share, weight_decay=decay)
+    for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
+)
+HEAD, UNADAPTED, KNN, BIAS = "Bayesian head", "Bayesian head, nothing told", "item-kNN", "user and item bias"
+SHOTS = (1, 3, 5, 10, 20)
+MEASURES: dict[str, Callable[[Tasks, FloatArray], FloatArray]] = {
+    "MAE": absolute_error,
+    "MAE, whole stars": lambda asked, guess: absolute_error(asked, guess, whole_stars=True),
+    "NDCG@3": ndcg3,
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What chooses settings: ratings to learn from, and tasks of users and films that are not among them."""
+
+    ratings: Ratings
+    tasks: list[Tasks]  # old films, films as if new
+
+    @staticmethod
+    def of(movies: Movies, seed: int) -> "Judged":
+        """Hold users out, and films from NEW_FROM on."""
+        warm, chance = movies.parts[WARM], numpy_generator(seed, "melu-validation")
+        held = np.isin(warm.user, chance.permutation(np.unique(warm.user))[:VALIDATION_USERS])
+        new = movies.year[warm.item] >= NEW_FROM
+        return Judged(
+            warm.at(np.flatnonzero(~held & ~new)),
+            [tasks(warm.at(np.flatnonzero(held & part)), chance) for part in (~new, new)],
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run every seed, print the table, keep the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[7, 8, 9])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=HeadSettings.epochs)
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    movies = read(asked.data)
+    runs: dict[str, Any] = {}
+    for seed in asked.seeds:
+        runs[str(seed)] = run_seed(movies, seed, asked.epochs)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    print(markdown(runs))
+
+
+def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
+    """Choose settings, fit again, and mark every policy on the cold partitions."""
+    judged = Judged.of(movies, seed)
+    biases = tuned_biases(judged.ratings, movies.content, judged.tasks)
+    knn = tuned_item_knn(judged.ratings, biases, judged.tasks)
+    settings, tried = chosen_head(movies, judged, seed, epochs)
+    warm = movies.parts[WARM]
+    final_biases = Biases.fit(warm, movies.content, biases.settings)
+    final_knn = ItemKnn.fit(warm, final_biases, knn.settings)
+    head = seeded_head(movies, warm, settings, seed)
+    report: dict[str, Any] = {
+        "validation": {BIAS: error(biases, judged.tasks), KNN: error(knn, judged.tasks), HEAD: tried},
+        "settings": asdict(settings),
+        "parts": {},
+    }
+    for part, name in COLD.items():
+        cold = tasks(movies.parts[part], numpy_generator(seed, f"melu-{part}"))
+        guesses = {
+            BIAS: final_biases.guess(cold),
+            KNN: final_knn.guess(cold),
+            UNADAPTED: head.guess(movies, cold, shots=0),
+            HEAD: head.guess(movies, cold),
+        }
+        marks = {
+            rival: {measure: mark(cold, guess) for measure, mark in MEASURES.items()}
+            for rival, guess in guesses.items()
+        }
+        report["parts"][name] = {
+            "users": len(cold),
+            "means": {
+                rival: {m: float(v.mean()) for m, v in found.items()} for rival, found in marks.items()
+            },
+            "head_minus": {
+                rival: {m: interval(marks[HEAD][m] - v, seed, f"{part}{rival}{m}") for m, v in found.items()}
+                for rival, found in marks.items()
+                if rival != HEAD
+            },
+            "shots": {
+                k: {m: float(f(cold, head.guess(movies, cold, k)).mean()) for m, f in MEASURES.items()}
+                for k in SHOTS
+            },
+        }
+    return report
+
+
+def chosen_head(
+    movies: Movies, judged: Judged, seed: int, epochs: int
+) -> tuple[HeadSettings, list[dict[str, float]]]:
+    """Return the settings that err least on validation tasks, the mean over kinds, with all that was tried."""
+    tried = []
+    for settings in (replace(one, epochs=epochs) for one in HEADS):
+        head = seeded_head(movies, judged.ratings, settings, seed)
+        errors = [float(absolute_error(some, head.guess(movies, some)).mean()) for some in judged.tasks]
+        tried.append((float(np.mean(errors)), settings))
+    best = min(tried, key=lambda one: one[0])[1]
+    return best, [asdict(settings) | {"mae": mean} for mean, settings in tried]
+
+
+def seeded_head(movies: Movies, ratings: Ratings, settings: HeadSettings, seed: int) -> RatingHead:
+    """Return a head learnt with the chance of a seed."""
+    torch.manual_seed(derive_seed(seed, "melu-head"))
+    return learn(movies, ratings, settings, numpy_generator(seed, "melu-head"))
+
+
+def interval(values: FloatArray, seed: int, name: str) -> dict[str, float]:
+    """Return mean and 95 % interval over users."""
+    return asdict(bootstrap_mean(values, 2000, 0.95, numpy_generator(seed, f"bootstrap-{name}")))
+
+
+def markdown(runs: dict[str, Any]) -> str:
+    """Return one table per partition: means over seeds, differences by seed."""
+    lines = []
+    for part, first in next(iter(runs.values()))["parts"].items():
+        lines += [
+            f"\n### {part} ({first['users']} users)\n",
+            f"| | {' | '.join(MEASURES)} |",
+            "|---" * 4 + "|",
+        ]
+        for rival in first["means"]:
+            means = [
+                np.mean([run["parts"][part]["means"][rival][m] for run in runs.values()]) for m in MEASURES
+            ]
+            lines.append(f"| {rival} | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+        for rival in first["head_minus"]:
+            for seed, run in runs.items():
+                cells = [run["parts"][part]["head_minus"][rival][m] for m in MEASURES]
+                text = [f"{c['mean']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in cells]
+                lines.append(f"| head − {rival}, seed {seed} | {' | '.join(text)} |")
+        for shot in first["shots"]:
+            means = [
+                np.mean([run["parts"][part]["shots"][shot][m] for run in runs.values()]) for m in MEASURES
+            ]
+            lines.append(f"| head after {shot} | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error_found:
+        raise SystemExit(f"melu: {error_found}") from None

@@ -1,0 +1,112 @@
+"""Rating baselines of the MeLU protocol: user and item bias, and item-kNN on what biases leave over.
+
+The rating of a new item starts from a ridge regression of item biases on content. Settings are chosen on the tasks of
+validation users and validation items, as the head's are.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import sparse
+
+from pipelines.experiments.melu_data import Ratings, Tasks, absolute_error
+from recsys.types import FloatArray
+
+ITEM_SHRINKS, USER_SHRINKS, RIDGES = (2.0, 5.0, 10.0), (1.0, 3.0, 6.0), (3.0, 10.0, 30.0, 100.0)
+NEIGHBOURS, SIMILARITY_SHRINKS = (20, 30, 60), (10.0, 50.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Biases:
+    """b(u, i) = μ + b_i + b_u, shrunk means; b_i of an item without ratings is what its content says."""
+
+    item: FloatArray  # μ + b_i, (item,)
+    settings: tuple[float, float, float]  # shrinkage of items and users, ridge
+
+    @staticmethod
+    def fit(ratings: Ratings, content: FloatArray, settings: tuple[float, float, float]) -> "Biases":
+        """Return the biases of a set of ratings."""
+        item_shrink, _, ridge = settings
+        items = len(content)
+        count = np.bincount(ratings.item, minlength=items)
+        mean = float(ratings.rating.mean())
+        total = np.bincount(ratings.item, weights=ratings.rating - mean, minlength=items)
+        bias = total / (count + item_shrink)
+        known = count > 0
+        weighed = content[known] * (count[known, None] / count.mean())
+        gram = content[known].T @ weighed + ridge * np.eye(content.shape[1])
+        slope = np.linalg.solve(gram, weighed.T @ bias[known])
+        said = np.where(known, bias, content @ slope)
+        return Biases((mean + said).astype(np.float32), settings)
+
+    def user(self, asked: Tasks) -> FloatArray:
+        """Return b_u of every task, (task,)."""
+        return np.array(
+            [
+                (values - self.item[items]).sum() / (len(items) + self.settings[1])
+                for items, values in asked.support
+            ],
+            np.float32,
+        )
+
+    def guess(self, asked: Tasks) -> FloatArray:
+        """Return b(u, i) of every query, (task, 10)."""
+        guessed: FloatArray = self.item[asked.item] + self.user(asked)[:, None]
+        return guessed
+
+
+@dataclass(frozen=True)
+class ItemKnn:
+    """b(u, i) + Σ_j s_ij (r_uj − b(u, j)) / Σ_j |s_ij| over the most similar rated items (Koren 2008, eq. 3)."""
+
+    biases: Biases
+    similarity: FloatArray  # (item, item), shrunk cosine of residuals
+    settings: tuple[int, float]  # neighbours, shrinkage
+
+    @staticmethod
+    def fit(ratings: Ratings, biases: Biases, settings: tuple[int, float]) -> "ItemKnn":
+        """Return the neighbourhoods of a set of ratings."""
+        users, row = np.unique(ratings.user, return_inverse=True)
+        left = ratings.rating - biases.item[ratings.item]
+        total, count = np.bincount(row, weights=left), np.bincount(row)
+        left = left - (total / (count + biases.settings[1]))[row]
+        shape = (len(users), len(biases.item))
+        matrix = sparse.csr_matrix((left, (row, ratings.item)), shape=shape)
+        seen = sparse.csr_matrix((np.ones(len(row)), (row, ratings.item)), shape=shape)
+        products, both = (matrix.T @ matrix).toarray(), (seen.T @ seen).toarray()
+        norm = np.sqrt(np.diag(products)) + 1e-9
+        similarity = products / np.outer(norm, norm) * both / (both + settings[1])
+        return ItemKnn(biases, similarity.astype(np.float32), settings)
+
+    def guess(self, asked: Tasks) -> FloatArray:
+        """Return the guess of every query, (task, 10)."""
+        user, guess = self.biases.user(asked), self.biases.guess(asked)
+        for task, (items, values) in enumerate(asked.support):
+            left = values - self.biases.item[items] - user[task]
+            near = self.similarity[asked.item[task]][:, items]
+            best = np.argsort(-np.abs(near), axis=1)[:, : self.settings[0]]
+            weight = np.take_along_axis(near, best, axis=1)
+            guess[task] += (weight * left[best]).sum(axis=1) / (np.abs(weight).sum(axis=1) + 1e-3)
+        return guess
+
+
+def tuned_biases(ratings: Ratings, content: FloatArray, judged: list[Tasks]) -> Biases:
+    """Return the biases that err least on validation tasks, the mean over kinds."""
+    grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES)
+    return min(
+        (Biases.fit(ratings, content, choice) for choice in grid), key=lambda made: error(made, judged)
+    )
+
+
+def tuned_item_knn(ratings: Ratings, biases: Biases, judged: list[Tasks]) -> ItemKnn:
+    """Return the neighbourhoods that err least on validation tasks."""
+    grid = product(NEIGHBOURS, SIMILARITY_SHRINKS)
+    return min(
+        (ItemKnn.fit(ratings, biases, choice) for choice in grid), key=lambda made: error(made, judged)
+    )
+
+
+def error(made: Biases | ItemKnn, judged: list[Tasks]) -> float:
+    """Return the mean absolute error over kinds of tasks."""
+    return float(np.mean([absolute_error(asked, made.guess(asked)).mean() for asked in judged]))
