@@ -9,6 +9,7 @@ import torch
 from recsys.adaptation import AdaptationHead, AdaptationPrior
 from recsys.candidates.index import build_index
 from recsys.config import DistillConfig, IndexConfig, MetatrainConfig
+from recsys.gradient_adaptation import GradientLoop, HeadKind
 from recsys.learning.distillation import Distiller
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
@@ -66,6 +67,22 @@ def test_both_halves_reach_every_part_that_should_learn() -> None:
         prior.mix_logit,
         made.head.log_precision,
     ):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["head", "context", "full"])
+def test_an_inner_loop_by_gradient_learns_where_its_steps_begin(kind: HeadKind) -> None:
+    made = learner()
+    loop = GradientLoop(made.head.prior, kind, steps=2)
+    made.loop = loop
+    losses = made.losses(some_tasks()[0], OLD)
+    losses.total.backward()
+    assert torch.isfinite(losses.total)
+    assert losses.shift > 0
+    learnt = loop.write.weight if kind == "context" else loop.start_at["linear"]
+    rate = next(iter(loop.log_rate.values()))
+    for parameter in (learnt, rate, made.head.prior.gain):
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0
 

@@ -1,0 +1,112 @@
+"""The MeLU protocol: its marks where they are known, and a head that learns a taste that is there."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.experiments.melu_data import (
+    QUERY,
+    WARM,
+    Movies,
+    Ratings,
+    Tasks,
+    absolute_error,
+    ndcg3,
+    read,
+    tasks,
+)
+from pipelines.experiments.melu_head import HeadSettings, RatingHead, learn, padded
+from pipelines.experiments.melu_peers import Biases, ItemKnn
+from recsys.errors import UserError
+
+USERS, ITEMS, GENRES = 240, 60, 4
+
+
+@pytest.fixture(scope="module")
+def movies() -> Movies:
+    """Users who like one of four genres and give it three stars more; the last ten items are never rated in `warm`."""
+    chance = np.random.default_rng(0)
+    genre = np.arange(ITEMS) % GENRES
+    content = np.column_stack([np.ones(ITEMS), genre[:, None] == np.arange(GENRES)]).astype(np.float32)
+    liked = chance.integers(GENRES, size=USERS)
+    user = np.repeat(np.arange(USERS, dtype=np.int32), 30)
+    item = np.concatenate([np.sort(chance.permutation(ITEMS)[:30]) for _ in range(USERS)]).astype(np.int32)
+    level = np.where(genre[item] == liked[user], 5, 2) - (chance.random(len(user)) < 0.2)
+    everything = Ratings(user, item, level.astype(np.float32))
+    old = (user < 180) & (item < ITEMS - 10)
+    parts = {WARM: everything.at(np.flatnonzero(old)), "cold": everything.at(np.flatnonzero(user >= 180))}
+    return Movies(parts, content, np.ones((USERS, 1), np.int64), (1,), np.full(ITEMS, 1990.0))
+
+
+@pytest.fixture(scope="module")
+def cold(movies: Movies) -> Tasks:
+    return tasks(movies.parts["cold"], np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def head(movies: Movies) -> RatingHead:
+    torch.manual_seed(0)
+    settings = HeadSettings(features=4, amortised=4, epochs=12, batch=16, learning_rate=1e-2)
+    return learn(movies, movies.parts[WARM], settings, np.random.default_rng(2))
+
+
+def test_a_task_asks_ten_ratings_that_it_does_not_tell(cold: Tasks) -> None:
+    assert cold.item.shape == (60, QUERY)
+    for (told, _), asked in zip(cold.support, cold.item, strict=True):
+        assert len(told) == 30 - QUERY
+        assert not set(told.tolist()) & set(asked.tolist())
+
+
+def test_the_truth_gets_full_marks_and_its_opposite_the_lowest(cold: Tasks) -> None:
+    assert np.all(absolute_error(cold, cold.rating) == 0)
+    assert np.allclose(ndcg3(cold, cold.rating), 1.0)
+    gain, discount = 2.0**cold.rating - 1.0, 1 / np.log2([2.0, 3.0, 4.0])
+    worst = np.sort(gain, axis=1)[:, :3] @ discount / (-np.sort(-gain, axis=1)[:, :3] @ discount)
+    assert np.allclose(ndcg3(cold, -cold.rating), worst)
+
+
+def test_a_constant_ranks_as_chance_does(cold: Tasks) -> None:
+    chance = np.random.default_rng(3)
+    drawn = np.mean([ndcg3(cold, chance.random(cold.rating.shape)).mean() for _ in range(200)])
+    assert ndcg3(cold, np.full(cold.rating.shape, 4.4)).mean() == pytest.approx(drawn, abs=0.05)
+
+
+def test_whole_stars_are_stars(cold: Tasks) -> None:
+    assert absolute_error(cold, np.full(cold.rating.shape, 9.0), whole_stars=True) == pytest.approx(
+        (5 - cold.rating).mean(axis=1)
+    )
+
+
+def test_told_ratings_teach_the_taste_and_new_items_are_known_by_content(
+    movies: Movies, cold: Tasks, head: RatingHead
+) -> None:
+    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0))
+    nothing, told = head.guess(movies, cold, shots=0), head.guess(movies, cold)
+    assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, biases.guess(cold)).mean()
+    assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, nothing).mean()
+    new = cold.item >= ITEMS - 10
+    assert new.any()
+    assert np.abs(told - cold.rating)[new].mean() < 0.6
+
+
+def test_nothing_told_is_the_start_exactly(movies: Movies, cold: Tasks, head: RatingHead) -> None:
+    item, rating, present = padded([(items[:0], values[:0]) for items, values in cold.support])
+    attributes = torch.from_numpy(movies.attributes[cold.user])
+    asked = torch.from_numpy(cold.item).long()
+    with torch.no_grad():
+        phi, bias = head.item(asked)
+        expected = bias + (phi * head.prior.without_support(attributes)[:, None]).sum(-1)
+        assert torch.equal(head(attributes, (item, rating, present), asked), expected)
+
+
+def test_item_knn_falls_back_on_biases_where_nothing_is_similar(movies: Movies, cold: Tasks) -> None:
+    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0))
+    found = ItemKnn.fit(movies.parts[WARM], biases, (30, 10.0)).guess(cold)
+    new = cold.item >= ITEMS - 10
+    assert found[new] == pytest.approx(biases.guess(cold)[new])
+    assert absolute_error(cold, found).mean() < absolute_error(cold, biases.guess(cold)).mean()
+
+
+def test_a_folder_without_the_ratings_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=r"ratings\.parquet is missing"):
+        read(tmp_path)
