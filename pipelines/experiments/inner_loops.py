@@ -6,6 +6,8 @@
 `no fast weights` is the teacher before the outer loop. With `--set memory.features=0` the teacher has no memory, and
 the inner loop is all that adapts. Validation users choose each loop's epoch, test users mark it once; differences are
 paired over users, with the closed form and with no fast weights. Tasks per CPU second are those of the outer loop.
+What it costs old users: NDCG@10 of warm users by the teacher before the outer loop, and after it in prior mode and
+adapted to their own events (a split by users has no warm users).
 """
 
 import argparse
@@ -20,6 +22,7 @@ import torch
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.questions import Question, warm_question
 from pipelines.experiments.ranking import CONFIGS, LOGS
 from pipelines.metatrain import table_of
 from pipelines.outer_loop import OuterLoop
@@ -31,9 +34,11 @@ from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.evaluation.intervals import bootstrap_mean
+from recsys.evaluation.warm import warm_cases
 from recsys.gradient_adaptation import GradientLoop, HeadKind
 from recsys.learning.optimizer import BestEpoch
 from recsys.logs.prepared import Role, open_prepared
+from recsys.policies.q_policy import Adaptation, QPolicy
 from recsys.randomness import numpy_generator
 from recsys.types import FloatArray
 
@@ -73,13 +78,26 @@ def compare(config: RunConfig, asked: argparse.Namespace, console: Console) -> d
         )
 
     validation, test = users(Role.COLD_VALIDATION, "validation"), users(Role.COLD_TEST, "test")
+    old = warm_question(log, warm_cases(log, settings.max_users, numpy_generator(config.seed, "warm-test")))
+    forgetting: dict[str, dict[str, dict[str, float]]] = {}
     marks: dict[str, FloatArray] = {}
     chosen: dict[str, dict[str, float]] = {}
     for name in asked.loops:
         outer = OuterLoop.begin(log, outcomes["pretrain"], config, _maker(name, asked.steps))
         if NONE not in marks:
             marks[NONE] = ndcg_of(outer, None, test)
+        before = [warm_marks(outer, question, None) for question in old]
         marks[name], chosen[name] = trained(outer, validation, test)
+        for question, was in zip(old, before, strict=True):
+            forgetting[name] = {}
+            for mode, reads in (("prior mode", False), ("adapted", True)):
+                now = warm_marks(outer, question, reads)
+                chance = numpy_generator(config.seed, f"bootstrap-warm-{name}-{mode}")
+                change = bootstrap_mean(now - was, settings.bootstrap, settings.confidence, chance)
+                forgetting[name][mode] = asdict(change) | {
+                    "before": float(was.mean()),
+                    "after": float(now.mean()),
+                }
         console.print(f"[{config.name}] {name}: {chosen[name]}", highlight=False, markup=False)
 
     def paired(name: str, rival: str) -> list[dict[str, float]]:
@@ -95,6 +113,7 @@ def compare(config: RunConfig, asked: argparse.Namespace, console: Console) -> d
         "users": len(test),
         "means": {name: values.mean(axis=1).tolist() for name, values in marks.items()},
         "chosen": chosen,
+        "warm": forgetting,
         f"minus {NONE}": {name: paired(name, NONE) for name in asked.loops},
         f"minus {CLOSED}": {name: paired(name, CLOSED) for name in asked.loops if CLOSED in marks},
     }
@@ -144,6 +163,16 @@ def ndcg_of(outer: OuterLoop, loop: InnerLoop | None, cases: ColdCases) -> Float
     ).adapted
 
 
+def warm_marks(outer: OuterLoop, question: Question, reads_events: bool | None) -> FloatArray:
+    """Return NDCG of warm users, (user,), by the network alone (None), in prior mode, or adapted to their events."""
+    config, learner = outer.config, outer.learner
+    how = None
+    if reads_events is not None:
+        table = table_of(learner.network, learner.head)
+        how = Adaptation(learner.loop, table, config.pretrain.discount, reads_events)
+    return question.marks(QPolicy(learner.network, config.state.max_events, how))["ndcg@10"]
+
+
 def markdown(runs: dict[str, dict[str, object]]) -> str:
     """Return means over seeds, and each seed's differences, as one table."""
     reports: list[dict] = list(runs.values())  # type: ignore[type-arg]
@@ -161,6 +190,14 @@ def markdown(runs: dict[str, dict[str, object]]) -> str:
                 ]
                 if name != rival:
                     lines.append(f"| {name} − {rival}, seed {seed} | {' | '.join(cells)} |")
+    for name in reports[0]["warm"]:
+        for mode in reports[0]["warm"][name]:
+            for seed, report in runs.items():
+                one = report["warm"][name][mode]  # type: ignore[index]
+                change = f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+                lines.append(
+                    f"\nwarm, {name}, {mode}, seed {seed}: {one['before']:.4f} to {one['after']:.4f}, {change}"
+                )
     return "\n".join(lines)
 
 
