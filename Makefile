@@ -66,6 +66,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -r recsys serving pipelines -c pyproject.toml
 
 type: $(READY)
 	$(BIN)/mypy

@@ -19,7 +19,7 @@ from serving.observability import Metrics
 from serving.problems import install_handlers
 from serving.routes import events, health, recommend, users
 from serving.settings import Settings
-from serving.sqlite_store import open_sqlite_store
+from serving.sql_store import open_sqlite_store
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recsys.candidates.filters import ItemFilter
 from recsys.columns import IMPRESSION
+from recsys.config import ExplorationConfig
 from recsys.recommender import LoggedEvent, Recommendation, Recommender, ServedBy
 from recsys.types import ExternalId
 
@@ -32,6 +34,10 @@ class Ask:
     exclude: Sequence[ExternalId]
     exclude_seen: bool
     rung: ServedBy = "adapted"  # which step of the ladder answers
+    wanted: ItemFilter | None = None
+    among: tuple[ExternalId, ...] | None = None  # the caller's own candidates
+    exploration: ExplorationConfig | None = None  # instead of the bundle's
+    revision: int = 0  # of the catalogue
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
     """Return the list that a recommender gives to an ask on its rung; a pure function of both."""
     index_of = recommender.catalogue.index_of
     exclude = {index_of[item_id] for item_id in ask.exclude if item_id in index_of}
+    allowed = recommender.allowed(ask.wanted, ask.among)
     if ask.rung == "popular":
         seen = {
             index_of[event.item_id]
@@ -70,7 +77,7 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
             if event.item_id in index_of and event.event_type != IMPRESSION
         }
         return recommender.popular(
-            ask.n, seed=ask.seed, exclude=exclude | seen if ask.exclude_seen else exclude
+            ask.n, seed=ask.seed, exclude=exclude | seen if ask.exclude_seen else exclude, allowed=allowed
         )
     return recommender.recommend(
         recommender.history(ask.events, ask.attributes or None),
@@ -79,6 +86,9 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
         exclude=exclude,
         exclude_seen=ask.exclude_seen,
         adapt=ask.rung == "adapted",
+        memory=True,  # it costs nothing more; only the posterior is left out on the rung below
+        exploration=ask.exploration,
+        allowed=allowed,
     )
 
 

@@ -1,6 +1,7 @@
 """The candidate index: maximum inner-product search over item vectors. The only room that knows FAISS."""
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from recsys.config import IndexConfig
 from recsys.errors import UserError
-from recsys.types import FloatArray, LongArray
+from recsys.types import BoolArray, FloatArray, LongArray
 
 MIN_ITEMS_PER_CELL = 40  # what FAISS asks for to train a cell
 
@@ -27,10 +28,30 @@ class CandidateIndex:
         """Width of the item vectors."""
         return int(self._index.d)
 
-    def search(self, query: npt.NDArray[np.float32], count: int) -> tuple[LongArray, FloatArray]:
-        """Return (items, inner products) of the best matches, both (query, count); missing ones are item -1."""
-        products, items = self._index.search(np.ascontiguousarray(query, np.float32), min(count, len(self)))
+    def search(
+        self, query: npt.NDArray[np.float32], count: int, allowed: BoolArray | None = None
+    ) -> tuple[LongArray, FloatArray]:
+        """Return (items, inner products) of the best matches, both (query, count); missing ones are item -1.
+
+        With a mask, (item,), only items that it allows are looked at.
+        """
+        asked, wanted = np.ascontiguousarray(query, np.float32), min(count, len(self))
+        if allowed is None:
+            products, items = self._index.search(asked, wanted)
+            return items, products
+        bits = np.packbits(allowed[: len(self)], bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        products, items = self._index.search(asked, wanted, params=self._only(selector))
         return items, products
+
+    def _only(self, selector: Any) -> Any:
+        """Return search parameters of the index's kind; its effort stands in them, not in the index."""
+        library: Any = faiss  # whose stubs do not know these
+        if isinstance(self._index, faiss.IndexIVF):
+            return library.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        if isinstance(self._index, faiss.IndexHNSW):
+            return library.SearchParametersHNSW(sel=selector, efSearch=self._index.hnsw.efSearch)
+        return library.SearchParameters(sel=selector)
 
     def save(self, path: Path) -> None:
         """Write the index to a file."""

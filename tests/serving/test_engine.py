@@ -23,6 +23,7 @@ class Wrapped:
         self.version = version
         self.reads_impressions = recommender.reads_impressions
         self.ladder = recommender.ladder
+        self.allowed = recommender.allowed
 
     def history(self, events, attributes=None):
         return self._recommender.history(events, attributes)

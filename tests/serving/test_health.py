@@ -45,7 +45,7 @@ def test_without_a_bundle_it_is_alive_but_not_ready(client, click):
 
 
 def test_without_an_answering_store_it_is_not_ready(client):
-    client.service.store._connections.reader.close()
+    client.service.store.backend.reader.close()
     assert client.get("/readyz").status_code == 503
     assert client.get("/readyz").json()["error"]["message"] == "waiting for the store; try again shortly"
     assert client.post("/v1/recommend", json={"user": "a"}).json()["error"]["code"] == "store_unavailable"

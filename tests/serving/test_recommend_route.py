@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.engine import Ask, rank
+from serving.event_log import replay
 from tests.factories import write_tiny_bundle
 
 
@@ -163,7 +164,9 @@ def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client
     score = dict(
         zip(recommender.catalogue.ids(everything.items), everything.scores.astype(float), strict=True)
     )
-    left = {item_id: score[item_id] / temperature for item_id in line.candidates}
+    again = replay(recommender, line)  # the line says how many candidates there were, replaying it says which
+    assert len(again.candidates) == line.candidates
+    left = {item_id: score[item_id] / temperature for item_id in recommender.catalogue.ids(again.candidates)}
     for item in body["items"]:
         assert item["score"] == pytest.approx(score[item["item_id"]], abs=1e-5)
         logits = np.array(list(left.values()))
