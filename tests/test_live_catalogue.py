@@ -18,6 +18,7 @@ from recsys.live_catalogue import LiveCatalogue
 from recsys.logs.prepared import training_histories
 from recsys.mdp.state import encode_states
 from recsys.policies.item_knn import ItemKnn
+from recsys.rankers import Depth
 from recsys.recommender import LoggedEvent, Recommender
 from tests.factories import write_policy_bundle, write_tiny_bundle
 from tests.memory_log import memory_log, random_told
@@ -50,7 +51,7 @@ def change(recommender: Recommender, item_id: str, **fields: object) -> int:
 
 
 def all_ids(recommender: Recommender, **options: object) -> list[str]:
-    given_list = recommender.recommend(recommender.history(EVENTS), 1_000, seed=0, greedy=True, **options)
+    given_list = recommender.recommend(recommender.history(EVENTS), 2_000, seed=0, greedy=True, **options)
     return recommender.catalogue.ids(given_list.items)
 
 
@@ -187,8 +188,6 @@ def test_draws_of_the_posterior_have_its_mean_and_variance(bundle: QBundle) -> N
     many = ExplorationConfig(kind="thompson", samples=256)
     draws, ranking = [], None
     for seed in range(40):
-        from recsys.rankers import Depth
-
         ranking = recommender._ranker.ranked(
             history,
             ITEMS,

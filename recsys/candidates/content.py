@@ -1,13 +1,13 @@
 """Vectors for items that came after the bundle: each is the mean of the bundle's items that are most like it.
 
 Words of titles and whole categories, as TF-IDF rows of length 1; an item without history is, to whatever ranks, the
-mean of its nearest neighbours with weights cos² (kernel regression in content). It needs nothing of the bundle but its own
-catalogue, so it works for a student and for every baseline alike.
+mean of its nearest neighbours with weights cos² (kernel regression in content). It needs nothing of the bundle but
+its own catalogue, so it works for a student and for every baseline alike.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +18,7 @@ from recsys.types import FloatArray, IntArray
 
 NEIGHBOURS = 20
 _TERMS = 2**18
-_WORDS: dict[str, Any] = {"token_pattern": r"(?u)\b\w+\b"}  # of one letter too
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ContentNeighbours:
     """The bundle's items by their content; build it once, away from the request path."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._words = HashingVectorizer(n_features=_TERMS, alternate_sign=False, norm=None, **_WORDS)
+        self._words = HashingVectorizer(n_features=_TERMS, alternate_sign=False, norm=None, analyzer=_words)
         rows = self._counted(catalogue.titles, catalogue.categories)
         self._weigh = TfidfTransformer(sublinear_tf=True).fit(rows)
         self._rows: sparse.csr_matrix = self._weigh.transform(rows)
@@ -59,6 +59,10 @@ class ContentNeighbours:
             for title, names in zip(titles, categories, strict=True)
         ]
         return self._words.transform(texts)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
 def category_directions(categories: Sequence[Sequence[str]]) -> FloatArray:
