@@ -15,6 +15,7 @@ from recsys.errors import UserError
 
 APPLICATION = "serving.app:create_app"
 LIVE = Path("live")  # folder of the stores
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     }
     if served.history is not None:
         environment["RECSYS_HISTORY"] = str(served.history)
+    if "RECSYS_AUTH" not in environment and host in LOOPBACK:
+        environment["RECSYS_AUTH"] = (
+            "off"  # nobody but this machine can ask; elsewhere the endpoint needs keys
+        )
     server = ["-m", "uvicorn", APPLICATION, "--factory", "--no-access-log"]
     address = ["--host", host, "--port", str(port), "--workers", str(workers)]
     sys.stdout.flush()

@@ -1,6 +1,7 @@
-"""Asks the current bundle for one list: one reference, read once per request, so no answer mixes versions."""
+"""Asks one recommender for one list: the ladder adapted, unadapted, popular."""
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,9 @@ _BREAKDOWNS = (
     RuntimeError,
     np.linalg.LinAlgError,
 )  # torch raises RuntimeError, or a kind of it
+
+
+_MEMORY = 0.05  # weight of the newest cost
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,25 @@ class Served:
     fallback: str | None
 
 
-class Engine:
-    """Holds the recommender in use."""
+class Costs:
+    """What the rungs of the ladder have cost lately, so that one that would miss a deadline is not begun."""
 
-    def __init__(self, recommender: Recommender | None = None) -> None:
-        self._recommender = recommender
+    def __init__(self) -> None:
+        self._seconds: dict[ServedBy, float] = {}
 
-    @property
-    def current(self) -> Recommender | None:
-        """The recommender in use; read it once per request."""
-        return self._recommender
+    def expected_s(self, rung: ServedBy) -> float:
+        """Return a guess from above: twice the moving average."""
+        return 2.0 * self._seconds.get(rung, 0.0)
 
-    def activate(self, recommender: Recommender) -> None:
-        """Use another recommender from the next request on."""
-        self._recommender = recommender
+    def observe(self, rung: ServedBy, seconds: float) -> None:
+        """Take in what a rung cost."""
+        before = self._seconds.get(rung, seconds)
+        self._seconds[rung] = before + _MEMORY * (seconds - before)
+
+    def relax(self, rung: ServedBy) -> None:
+        """Forget a little of a rung that was left out, so that it is tried again one day."""
+        if rung in self._seconds:
+            self._seconds[rung] *= 1.0 - _MEMORY
 
 
 def rank(recommender: Recommender, ask: Ask) -> Recommendation:
@@ -92,11 +101,31 @@ def rank(recommender: Recommender, ask: Ask) -> Recommendation:
     )
 
 
-def answer(recommender: Recommender, ask: Ask) -> Served:
-    """Return the list of the highest rung of the recommender's ladder that holds."""
-    fallback: str | None = None
+def answer(
+    recommender: Recommender,
+    ask: Ask,
+    *,
+    seconds_left: float | None = None,
+    costs: Costs | None = None,
+    fallback: str | None = None,
+) -> Served:
+    """Return the list of the highest rung of the recommender's ladder that holds, and that the time left allows.
+
+    `fallback` is why a higher rung is out of the question already.
+    """
     last = recommender.ladder[-1]
+    until = None if seconds_left is None else time.perf_counter() + seconds_left
     for rung in recommender.ladder:
+        began = time.perf_counter()
+        if (
+            rung != last
+            and until is not None
+            and costs is not None
+            and began + costs.expected_s(rung) > until
+        ):
+            costs.relax(rung)
+            fallback = fallback or f"{rung}_too_late"
+            continue
         tried = replace(ask, rung=rung)
         try:
             recommendation = rank(recommender, tried)
@@ -106,6 +135,8 @@ def answer(recommender: Recommender, ask: Ask) -> Served:
             log.exception("the %s rung failed; answering from the next", rung)
             fallback = fallback or f"{rung}_failed"
             continue
+        if costs is not None:
+            costs.observe(rung, time.perf_counter() - began)
         if rung == last or _sound(recommendation):
             break
         fallback = fallback or f"{rung}_unsound"
@@ -116,7 +147,8 @@ def warm_up(recommender: Recommender) -> None:
     """Rank once for an invented user, so that no real one waits for what libraries do on first use."""
     item_id, event_type = recommender.catalogue.item_ids[0], recommender.feedback_types[0]
     event = LoggedEvent(item_id, event_type, None, 0.0, None)
-    answer(recommender, Ask("", None, 1, 0, (event,), {}, (), exclude_seen=False))
+    for rung in recommender.ladder:
+        rank(recommender, Ask("", None, 1, 0, (event,), {}, (), exclude_seen=False, rung=rung))
 
 
 def _sound(recommendation: Recommendation) -> bool:

@@ -135,7 +135,7 @@ class SqlStore:
 
         removed = await self._commits.submit(delete, synced=True, scrub=True)
         left = [(await self._read(statement, (user,)))[0][0] for statement in statements.count]
-        names = [table.name for table in OF_A_USER]
+        names = [str(table.name) for table in OF_A_USER]
         events, impressions, attributes = removed
         return Forgotten(events, impressions, attributes, dict(zip(names, left, strict=True)))
 
@@ -183,6 +183,15 @@ class SqlStore:
         while rows := await self._read(statement, (after, batch)):
             yield rows
             after = rows[-1][0]
+
+    async def overridden(self, recommendations: Sequence[str]) -> set[str]:
+        """Ask the partial index, in one read."""
+        if not recommendations:
+            return set()
+        rows = await self._read(
+            self.backend.statements.overridden, (min(recommendations), max(recommendations))
+        )
+        return {row[0] for row in rows} & set(recommendations)
 
     async def drop(self, events: Sequence[str] = (), impressions: Sequence[str] = ()) -> None:
         """Remove rows that have been carried elsewhere."""

@@ -52,9 +52,9 @@ class SqliteBackend:
         self.reader.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
         self.reader.execute("PRAGMA query_only = ON")
         self._prompt = connect(path)
-        self._prompt.execute("PRAGMA busy_timeout = 0")
         self._prompt.execute("PRAGMA synchronous = NORMAL")
         self._prompt.execute("PRAGMA wal_autocheckpoint = 0")
+        self._prompt.execute("PRAGMA busy_timeout = 0")  # last: the settings before may have to wait
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection that waits for locks and for the disk."""

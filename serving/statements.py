@@ -71,6 +71,7 @@ class Statements:
     put_fact: Statement  # name, value
     exported_events: Statement  # received_at after, limit -> EVENT_COLUMNS
     exported_impressions: Statement  # recommendation_id after, limit -> IMPRESSION_COLUMNS
+    overridden: Statement  # first and last recommendation_id -> recommendation_ids that clients spoke of
     drop_event: Statement  # event_id
     drop_impression: Statement  # recommendation_id
     columnar: bool
@@ -216,6 +217,13 @@ def compile_statements(engine: str) -> Statements:
             .offset(zero),
             "after",
             "limit",
+        ),
+        overridden=ready(
+            select(events[c.RECOMMENDATION_ID])
+            .where(and_(is_shown, events[c.RECOMMENDATION_ID].between(bindparam("first"), bindparam("last"))))
+            .distinct(),
+            "first",
+            "last",
         ),
         drop_event=ready(delete(EVENTS_TABLE).where(events[c.EVENT_ID] == bindparam("id")), "id"),
         drop_impression=ready(

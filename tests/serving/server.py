@@ -70,7 +70,8 @@ def start_server(bundle: Path, store: Path, workers: int = 1, **settings: object
     """Start a server; settings become RECSYS_ variables."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
-    environment |= {"RECSYS_BUNDLE": str(bundle), "RECSYS_STORE": str(store)}
+    environment |= {"RECSYS_BUNDLE": str(bundle), "RECSYS_STORE": str(store), "RECSYS_AUTH": "off"}
+    environment |= {"RECSYS_LOG": "off", "OMP_NUM_THREADS": "1"}
     environment |= {f"RECSYS_{name.upper()}": str(value) for name, value in settings.items()}
     store.parent.mkdir(parents=True, exist_ok=True)
     log = store.with_suffix(f".{port}.log")
