@@ -65,6 +65,7 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     registry.verify(registry.resolve(served.name, served.alias))
     _check_history(served.history)
     _check_store(served.store)
+    _check_keys(host)
     _check_free(host, port)
     environment = {
         **os.environ,
@@ -111,6 +112,16 @@ def _check_store(store: Path) -> None:
         raise UserError(
             f"no store can be kept at {store} ({error.strerror}); give --store a file in a folder that can be written"
         ) from None
+
+
+def _check_keys(host: str) -> None:
+    keys = Path(os.environ.get("RECSYS_API_KEYS", LIVE / "keys.json"))
+    if host in LOOPBACK or keys.is_file():
+        return
+    raise UserError(
+        f"{host} is open to others and there are no API keys at {keys}; make one with `python -m serving keys add NAME "
+        "--scopes read,write`, or serve 127.0.0.1"
+    )
 
 
 def _check_free(host: str, port: int) -> None:
