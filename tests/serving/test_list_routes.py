@@ -231,14 +231,13 @@ def test_events_come_one_a_line_too(client, click):
     assert [row["index"] for row in answer.json()["rejected"]] == [1]
 
 
-def test_what_is_known_of_a_user_changes_the_next_list(client, click):
+def test_what_is_known_of_a_user_goes_into_the_next_list(client, click):
     client.post("/v1/events", json=click("a"))
-    plain = client.post("/v1/recommend", json={"user": "a", "n": 40}).json()
     told = client.put("/v1/users/a", json={"attributes": {"country": "France"}})
     assert told.json() == {"user": "a", "attributes": {"country": "France"}, "events": 1}
-    known = client.post("/v1/recommend", json={"user": "a", "n": 40}).json()
-    best = [max(item["score"] for item in answer["items"]) for answer in (plain, known)]
-    assert best[0] != best[1]
+    for more, known in (({}, "France"), ({"context": {"country": "UK"}}, "UK"), ({"attributes": {}}, None)):
+        line = line_of(client, client.post("/v1/recommend", json={"user": "a", **more}))
+        assert line.ask.attributes.get("country") == known
     assert client.put("/v1/users/a", json={"attributes": {"country": 3}}).status_code == 422
 
 

@@ -222,7 +222,9 @@ def test_without_keys_only_this_machine_is_served(tmp_path, bundle):
         create_app(Settings(api_keys=tmp_path / "none.json", bundle=bundle))
     app = create_app(Settings(auth="off", bundle=bundle, store=tmp_path / "s.sqlite"))
     with AppClient(app) as client:
-        client._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://10.1.2.3:8000")
+        client._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://10.1.2.3:8000"
+        )
         assert (
             client.get("/v1/recommend/a").status_code == 403
         )  # somebody bound uvicorn to another address by hand
