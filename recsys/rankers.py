@@ -4,6 +4,7 @@ A ranker answers with its best allowed candidates, best first, equal scores in o
 of lists, chance or propensities; those are the Recommender's.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -25,6 +26,7 @@ from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
 from recsys.types import BoolArray, FloatArray, IntArray, LongArray
 
+KEPT_QUERIES = 4_096  # a query is a few hundred numbers
 ASKED_AMONG = 2_000  # most popular items: few know the others, and every question reads all of these
 SCANNED = (
     4  # times the candidates asked for: as few allowed items as this are scored one by one, without the index
@@ -117,10 +119,12 @@ class IndexRanker:
         self._bundle, self._catalogue = bundle, catalogue
         self._table = GrowingTable(bundle)
         self._ties = tie_order(len(bundle.catalogue), seed=0)
+        self._known: OrderedDict[tuple[object, ...], tuple[FloatArray, int]] = OrderedDict()
 
     def put(self, index: int, like: Likeness) -> None:
         """Add a row behind the bundle's table; the index stays as it is."""
         self._table.put(index, like)
+        self._known.clear()
         self._ties = np.append(self._ties, np.arange(len(self._ties), index + 1, dtype=np.int32))
 
     def directions(self, items: IntArray) -> FloatArray:
@@ -163,8 +167,27 @@ class IndexRanker:
         served_by: ServedBy = "adapted" if support_events else "unadapted"
         return Ranking(items, scores, support_events, served_by, samples=samples)
 
-    @torch.inference_mode()
     def _query(self, history: History, depth: Depth) -> tuple[FloatArray, int, FloatArray | None]:
+        """Return what `_asked` does; a user who has done nothing since the last list is not computed anew.
+
+        The key is the history itself, so nothing kept can be out of date, and no user stands in it.
+        """
+        if depth.samples:
+            return self._asked(history, depth)
+        parts = (history.item, history.event_type, history.reward, history.timestamp, history.session)
+        key = (depth.adapt, depth.memory, *(part.tobytes() for part in parts), history.attributes.tobytes())
+        found = self._known.get(key)
+        if found is None:
+            query, support_events, _ = self._asked(history, depth)
+            found = self._known[key] = query, support_events
+            if len(self._known) > KEPT_QUERIES:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return *found, None
+
+    @torch.inference_mode()
+    def _asked(self, history: History, depth: Depth) -> tuple[FloatArray, int, FloatArray | None]:
         """Return ([f(s), w_u, 1, V(s)], number of support events, draws of w_u − its mean).
 
         The first three parts of the query rank, V makes them a Q-value.

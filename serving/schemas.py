@@ -66,7 +66,7 @@ class ItemFields(Asked):
 
     title: Annotated[str, Field(max_length=2_000)] = ""
     categories: Annotated[list[Label], Field(max_length=100)] = []
-    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    price: Annotated[float, Field(ge=0, le=1e30)] | None = None
     available: bool = True
     attributes: Annotated[dict[Label, Scalar], Field(max_length=64)] = Field(
         default={}, description="For filters"

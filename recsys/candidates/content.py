@@ -6,12 +6,12 @@ its own catalogue, so it works for a student and for every baseline alike.
 """
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from recsys.catalogue import Catalogue
 from recsys.types import FloatArray, IntArray
@@ -33,14 +33,14 @@ class ContentNeighbours:
     """The bundle's items by their content; build it once, away from the request path."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._words = HashingVectorizer(n_features=_TERMS, alternate_sign=False, norm=None, analyzer=_words)
-        rows = self._counted(catalogue.titles, catalogue.categories)
-        self._weigh = TfidfTransformer(sublinear_tf=True).fit(rows)
-        self._rows: sparse.csr_matrix = self._weigh.transform(rows)
+        rows = _counted(catalogue.titles, catalogue.categories)
+        known_by = np.bincount(rows.indices, minlength=_TERMS)
+        self._worth = np.log((1.0 + rows.shape[0]) / (1.0 + known_by)) + 1.0  # inverse document frequency
+        self._rows = self._weighed(rows)
 
     def like(self, title: str, categories: Sequence[str]) -> Likeness:
         """Return what an item with this content is like; all items alike where nothing is."""
-        asked = self._weigh.transform(self._counted([title], [tuple(categories)]))
+        asked = self._weighed(_counted([title], [tuple(categories)]))
         cosines = (self._rows @ asked.T).toarray()[:, 0]
         count = min(NEIGHBOURS, len(cosines))
         nearest = np.argpartition(-cosines, count - 1)[:count]
@@ -52,13 +52,27 @@ class ContentNeighbours:
         weights = cosines[nearest] ** 2
         return Likeness(nearest.astype(np.int32), (weights / weights.sum()).astype(np.float32))
 
-    def _counted(self, titles: Sequence[str], categories: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+    def _weighed(self, rows: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Return rows of length 1, or 0 where there is no word: (1 + log count) · inverse document frequency."""
+        values = (1.0 + np.log(rows.data)) * self._worth[rows.indices]
+        weighed = sparse.csr_matrix((values, rows.indices, rows.indptr), shape=rows.shape)
+        lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1))[:, 0])
+        weighed.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(weighed.indptr))
+        return weighed
+
+
+def _counted(titles: Sequence[str], categories: Sequence[Sequence[str]]) -> sparse.csr_matrix:
+    """Return how often each term stands in each item's content, (item, hashed term)."""
+    terms: list[int] = []
+    ends = [0]
+    for title, names in zip(titles, categories, strict=True):
         # a category is one term, whatever words it is made of
-        texts = [
-            " ".join([title, *("category_" + "_".join(name.split()) for name in names)])
-            for title, names in zip(titles, categories, strict=True)
-        ]
-        return self._words.transform(texts)
+        terms += [zlib.crc32(word.encode()) % _TERMS for word in _words(title)]
+        terms += [zlib.crc32(f"category={name}".encode()) % _TERMS for name in names]
+        ends.append(len(terms))
+    counts = sparse.csr_matrix((np.ones(len(terms)), terms, ends), shape=(len(titles), _TERMS))
+    counts.sum_duplicates()
+    return counts
 
 
 def _words(text: str) -> list[str]:
