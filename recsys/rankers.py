@@ -120,6 +120,7 @@ class IndexRanker:
         self._table = GrowingTable(bundle)
         self._ties = tie_order(len(bundle.catalogue), seed=0)
         self._known: OrderedDict[tuple[object, ...], tuple[FloatArray, int]] = OrderedDict()
+        self.remembered = KEPT_QUERIES
 
     def put(self, index: int, like: Likeness) -> None:
         """Add a row behind the bundle's table; the index stays as it is."""
@@ -172,7 +173,7 @@ class IndexRanker:
 
         The key is the history itself, so nothing kept can be out of date, and no user stands in it.
         """
-        if depth.samples:
+        if depth.samples or not self.remembered:
             return self._asked(history, depth)
         parts = (history.item, history.event_type, history.reward, history.timestamp, history.session)
         key = (depth.adapt, depth.memory, *(part.tobytes() for part in parts), history.attributes.tobytes())
@@ -180,7 +181,7 @@ class IndexRanker:
         if found is None:
             query, support_events, _ = self._asked(history, depth)
             found = self._known[key] = query, support_events
-            if len(self._known) > KEPT_QUERIES:
+            if len(self._known) > self.remembered:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(key)

@@ -19,7 +19,7 @@ from recsys.live_catalogue import CATEGORIES, TITLE, LiveCatalogue
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import draw_list, policy_name
-from recsys.rankers import Allowed, Depth, ranker_of
+from recsys.rankers import Allowed, Depth, IndexRanker, ranker_of
 from recsys.rankers import ServedBy as ServedBy
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
 
@@ -89,6 +89,11 @@ class Recommender:
         self._by_popularity = np.lexsort((ties, -bundle.popularity)).astype(np.int32)
         self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
         self._allowed: OrderedDict[str | None, Allowed] = OrderedDict()
+
+    def remember(self, users: int) -> None:
+        """Keep the adapted state of so many users until they do something."""
+        if isinstance(self._ranker, IndexRanker):
+            self._ranker.remembered = users
 
     @cached_property
     def content(self) -> ContentNeighbours:

@@ -226,6 +226,7 @@ class Fleet:
 
     def _loaded_now(self, folder: Path, changes: Mapping[str, ItemChange]) -> Recommender:
         recommender = self._load(folder)
+        recommender.remember(self._settings.remembered)
         warm_up(recommender)
         for change in sorted(changes.values()):
             recommender.change(*change, recommender.likeness(change.item_id, change.fields))

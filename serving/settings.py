@@ -62,6 +62,9 @@ class Settings(BaseSettings):
 
     # what one request may ask for
     history_events: Positive = 200  # newest events of a user that the state, adaptation and exclude_seen know
+    remembered: Natural = (
+        4_096  # users' states that a worker keeps until they do something; 0 adapts for every list
+    )
     max_n: Positive = 200
     max_exclude: Positive = 1_000
     max_candidates: Positive = 1_000  # of /v1/rank
