@@ -4,8 +4,8 @@
 
 Both serve over HTTP from as many workers, 200 candidates of a 64-wide index, users with 20 events, 20 items returned;
 the client shares the machine's cores with them. "again" asks for the same users in turn, whose state a
-worker remembers while they do nothing; "nothing remembered" adapts for every list anew. Figures: lists/s, p50, p99, CPU a list of the
-server's workers, and events/s singly and in batches; memory of a worker, own and shared.
+worker remembers while they do nothing; "nothing remembered" adapts for every list anew. Figures: lists/s, p50, p99,
+CPU a list of the server's workers, and events/s singly and in batches; memory of a worker, own and shared.
 """
 
 import argparse
