@@ -99,7 +99,8 @@ class _Requests:
         if told is not None and told.isdigit():
             return min(float(told), _LONGEST_PAUSE_S)
         # chance keeps clients that failed together from coming back together
-        return min(_LONGEST_PAUSE_S, 0.1 * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311  # nosec B311
+        pause = min(_LONGEST_PAUSE_S, 0.1 * 2.0**attempt)
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311  # nosec B311
 
     @staticmethod
     def _read(answer: httpx.Response) -> Any:

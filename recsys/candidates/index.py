@@ -103,7 +103,7 @@ def choose_index(
         return index, config, _recall(index, exact, queries, count)
     if len(vectors) < EXACT_BELOW:
         return exact, config.model_copy(update={"kind": "flat"}), 1.0
-    cells = int(4 * len(vectors) ** 0.5)
+    cells = min(int(4 * len(vectors) ** 0.5), len(vectors) // MIN_ITEMS_PER_CELL)
     for kind in ("ivf_sq8", "ivf"):
         tried = config.model_copy(update={"kind": kind, "ivf_cells": cells})
         index = build_index(vectors, tried)

@@ -173,3 +173,18 @@ def test_processes_that_start_and_write_at_once_lose_and_double_nothing(tmp_path
     assert [len(run(store.events(f"u{writer}", 100))) for writer in range(3)] == [40, 40, 40]
     assert len(run(store.events("shared", 100))) == 40
     run(store.close())
+
+
+def test_a_full_disk_is_told_loses_nothing_that_was_accepted_and_is_overcome(tmp_path, run):
+    store = open_embedded(tmp_path / "store.sqlite")
+    assert run(store.append([row("before")])) == 1
+    run(store.change_items([("i", {})]))  # the writer's connection is there
+    connection = store._commits._connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    many = [row(f"e{number}", item="x" * 200) for number in range(1_000)]
+    with pytest.raises(StoreUnavailable, match="full"):
+        run(store.append(many))
+    assert [event.event_id for event in run(store.events("u", 10_000))] == ["before"]
+    assert run(store.append(many)) == 1_000  # a connection made anew, and room again
+    run(store.close())
