@@ -22,6 +22,11 @@ PRICE, TITLE, CATEGORIES, AVAILABLE, ATTRIBUTES, DELETED = (
 )
 
 
+def content_of(fields: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return what of an item says what it is like: its title and its categories."""
+    return fields.get(TITLE) or "", tuple(fields.get(CATEGORIES) or ())
+
+
 class LiveCatalogue:
     """Items in index order: those of the bundle first, then those added since."""
 

@@ -15,12 +15,13 @@ from recsys.candidates.content import ContentNeighbours, Likeness, category_dire
 from recsys.candidates.filters import ItemFilter, filter_key, mask_of, only
 from recsys.config import ExplorationConfig
 from recsys.evaluation.ranking import tie_order
-from recsys.live_catalogue import CATEGORIES, TITLE, LiveCatalogue
+from recsys.live_catalogue import LiveCatalogue, content_of
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import draw_list, policy_name
-from recsys.rankers import Allowed, Depth, IndexRanker, ranker_of
-from recsys.rankers import ServedBy as ServedBy
+from recsys.ranker import Allowed, Depth
+from recsys.ranker import ServedBy as ServedBy
+from recsys.rankers import IndexRanker, ranker_of
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
 
 GREEDY = ExplorationConfig(kind="greedy")
@@ -104,7 +105,7 @@ class Recommender:
         """Return what an item that the bundle does not know is like; None for an item of the bundle."""
         if self._bundle.catalogue.index_of.get(item_id) is not None:
             return None
-        return self.content.like(fields.get(TITLE) or "", fields.get(CATEGORIES) or ())
+        return self.content.like(*content_of(fields))
 
     def change(
         self, revision: int, item_id: ExternalId, fields: Mapping[str, Any], like: Likeness | None
@@ -112,7 +113,7 @@ class Recommender:
         """Let an item be as `fields` say from now on; `like` is its `likeness`."""
         known = self.catalogue.fields(item_id) if like is not None else None
         index = self.catalogue.put(item_id, fields)
-        if like is not None and (known is None or _content(known) != _content(fields)):
+        if like is not None and (known is None or content_of(known) != content_of(fields)):
             self._ranker.put(index, like)
         self.catalogue.revision = max(self.catalogue.revision, revision)
         self._allowed.clear()
@@ -319,10 +320,6 @@ def _session_ordinals(events: Sequence[LoggedEvent], times: LongArray, gap_minut
         for previous, current, pause in zip(named, named[1:], paused[1:], strict=False)
     ]
     return np.cumsum(np.array([False, *changed])).astype(np.int32)
-
-
-def _content(fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    return fields.get(TITLE) or "", tuple(fields.get(CATEGORIES) or ())
 
 
 def load_recommender(folder: Path) -> Recommender:

@@ -18,7 +18,7 @@ from recsys.live_catalogue import LiveCatalogue
 from recsys.logs.prepared import training_histories
 from recsys.mdp.state import encode_states
 from recsys.policies.item_knn import ItemKnn
-from recsys.rankers import Depth
+from recsys.ranker import Depth
 from recsys.recommender import LoggedEvent, Recommender
 from tests.factories import write_policy_bundle, write_tiny_bundle
 from tests.memory_log import memory_log, random_told

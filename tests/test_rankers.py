@@ -19,7 +19,8 @@ from recsys.policies.exploration import spread
 from recsys.policies.policy import KeptPolicy
 from recsys.policies.popularity import Popularity
 from recsys.policies.storage import kind_of
-from recsys.rankers import Allowed, Depth, PolicyRanker
+from recsys.ranker import Allowed, Depth
+from recsys.rankers import PolicyRanker
 from recsys.recommender import LoggedEvent, Recommender, load_recommender
 from recsys.types import FloatArray
 from tests.factories import write_policy_bundle
