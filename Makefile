@@ -2,6 +2,7 @@
 #
 #   make run     train on the bundled log, print the results, serve them on port 8000
 #   make test    lint, types, import contracts, tests: what must pass
+#   make soak    200 kills and 100 swaps of the endpoint under load, then an hour of users (KILLS=, SWAPS=, MINUTES=)
 #   make bench   speed and memory
 #   make bench-peers   environments of the libraries that `make bench` compares with; it leaves out those that are missing
 #   make serve   serve what was published last, with the users of that log
@@ -16,6 +17,9 @@ CONFIG ?= default
 PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
+KILLS ?= 200
+SWAPS ?= 100
+MINUTES ?= 60
 BENCH := tests/benchmarks
 
 BIN := .venv/bin
@@ -33,7 +37,7 @@ endif
 TORCH_FROM = $(if $(strip $(TORCH_INDEX)),--no-deps --index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := test
-.PHONY: run serve test bench bench-peers lint type environment clean
+.PHONY: run serve test soak bench bench-peers lint type environment clean
 
 run: $(READY)
 	$(BIN)/recsys run --config $(CONFIG)
@@ -45,6 +49,9 @@ serve: $(READY)
 # pytest comes last, so that its closing line does too
 test: lint type
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: $(READY)
+	$(BIN)/python -m tests.soak.soak_endpoint --kills $(KILLS) --swaps $(SWAPS) --minutes $(MINUTES)
 
 bench: $(READY)
 	$(BIN)/python $(BENCH)/bench_prepare.py --events 10000000
@@ -66,6 +73,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -r recsys serving pipelines -c pyproject.toml
 
 type: $(READY)
 	$(BIN)/mypy

@@ -9,13 +9,11 @@ from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationPrior
 from recsys.artifacts.bundle import read_catalogue, save_bundle
 from recsys.artifacts.bundle_info import QInfo
-from recsys.candidates.index import build_index, recall
+from recsys.candidates.index import choose_index
 from recsys.config import StateConfig
 from recsys.learning.checkpoint import load_student, load_table
 from recsys.logs.prepared import PreparedInfo, open_prepared
-from recsys.randomness import numpy_generator
-
-RECALL_QUERIES = 200
+from recsys.randomness import derive_seed
 
 
 def run(context: StepContext) -> Summary:
@@ -27,10 +25,7 @@ def run(context: StepContext) -> Summary:
     table = load_table(context.inputs["distill"] / "table.safetensors")
     prior = AdaptationPrior.from_weights(load_file(str(context.inputs["distill"] / "prior.safetensors")))
     vectors = table.index_vectors().numpy()
-    index = build_index(vectors, config.index)
-    # items themselves as queries: the part of the space that users' queries come from
-    chosen = numpy_generator(context.seed, "recall").integers(len(vectors), size=RECALL_QUERIES)
-    found = recall(index, vectors, vectors[chosen], config.index.candidates)
+    index, chosen, found = choose_index(vectors, config.index, derive_seed(context.seed, "recall"))
     with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
         popularity = torch.from_numpy(statistics["popularity"])
     info = QInfo(
@@ -41,14 +36,14 @@ def run(context: StepContext) -> Summary:
         attributes=log.info.user_attributes,
         attribute_values=log.info.user_attribute_values,
         reward=config.prepare.reward,
-        index=config.index,
+        index=chosen,
         exploration=config.exploration,
         impressions=log.info.impressions_are,
     )
     catalogue = read_catalogue(prepared / "items.parquet")
     save_bundle(context.out / BUNDLE, info, student, prior, table, popularity, catalogue, index)
     context.log(
-        f"{len(index)} items, {index.features} features, recall@{config.index.candidates} {found:.4f}"
+        f"{len(index)} items, {index.features} features, {chosen.kind}, recall@{config.index.candidates} {found:.4f}"
     )
     return {"items": len(index), "features": index.features, "recall": round(found, 4)}
 

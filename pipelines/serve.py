@@ -15,6 +15,7 @@ from recsys.errors import UserError
 
 APPLICATION = "serving.app:create_app"
 LIVE = Path("live")  # folder of the stores
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     registry.verify(registry.resolve(served.name, served.alias))
     _check_history(served.history)
     _check_store(served.store)
+    _check_keys(host)
     _check_free(host, port)
     environment = {
         **os.environ,
@@ -81,6 +83,10 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     }
     if served.history is not None:
         environment["RECSYS_HISTORY"] = str(served.history)
+    if "RECSYS_AUTH" not in environment and host in LOOPBACK:
+        environment["RECSYS_AUTH"] = (
+            "off"  # nobody but this machine can ask; elsewhere the endpoint needs keys
+        )
     server = ["-m", "uvicorn", APPLICATION, "--factory", "--no-access-log"]
     address = ["--host", host, "--port", str(port), "--workers", str(workers)]
     sys.stdout.flush()
@@ -106,6 +112,16 @@ def _check_store(store: Path) -> None:
         raise UserError(
             f"no store can be kept at {store} ({error.strerror}); give --store a file in a folder that can be written"
         ) from None
+
+
+def _check_keys(host: str) -> None:
+    keys = Path(os.environ.get("RECSYS_API_KEYS", LIVE / "keys.json"))
+    if host in LOOPBACK or keys.is_file():
+        return
+    raise UserError(
+        f"{host} is open to others and there are no API keys at {keys}; make one with `python -m serving keys add NAME "
+        "--scopes read,write`, or serve 127.0.0.1"
+    )
 
 
 def _check_free(host: str, port: int) -> None:

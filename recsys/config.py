@@ -107,7 +107,8 @@ class ModelConfig(Frozen):
 class IndexConfig(Frozen):
     """The candidate index over the item vectors."""
 
-    kind: Literal["flat", "ivf", "hnsw"] = "flat"
+    kind: Literal["flat", "ivf", "ivf_sq8", "hnsw", "auto"] = "flat"  # "auto": the fastest that finds enough
+    min_recall: Share = 0.99  # of "auto", against exact search on the bundle's own vectors
     candidates: Positive = 200  # retrieved per request
     ivf_cells: Positive = 256
     ivf_probes: Positive = 16
@@ -116,10 +117,23 @@ class IndexConfig(Frozen):
 
 
 class ExplorationConfig(Frozen):
-    """How the served list is drawn; `temperature` is in units of Q, or of a baseline's spread."""
+    """How the served list is drawn (recsys/policies/exploration.py), in units of Q, or of a baseline's spread.
 
-    kind: Literal["greedy", "plackett_luce"] = "plackett_luce"
-    temperature: PositiveFloat = 0.02
+    "softmax" is another name of "plackett_luce".
+    """
+
+    kind: Literal["greedy", "epsilon", "plackett_luce", "thompson"] = "plackett_luce"
+    temperature: PositiveFloat = 0.02  # of plackett_luce
+    epsilon: Share = 0.05  # of epsilon and thompson: share of positions drawn uniformly from what is left
+    samples: Annotated[int, Field(gt=0, le=256)] = (
+        16  # of thompson: draws of the posterior that a list chooses from
+    )
+    diversity: Annotated[float, Field(ge=0.0)] = 0.0  # what an item loses that is like one above it
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _softmax_is_plackett_luce(cls, kind: object) -> object:
+        return "plackett_luce" if kind == "softmax" else kind
 
 
 class BaselineConfig(Frozen):

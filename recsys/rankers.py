@@ -4,58 +4,31 @@ A ranker answers with its best allowed candidates, best first, equal scores in o
 of lists, chance or propensities; those are the Recommender's.
 """
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections import OrderedDict
 
 import numpy as np
 import torch
+from scipy.linalg import cho_solve
 
 from recsys.adaptation import FastWeights, adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
+from recsys.candidates.content import Likeness
 from recsys.evaluation.ranking import tie_order
 from recsys.evidence import what_to_ask
+from recsys.growing_table import GrowingTable
+from recsys.live_catalogue import LiveCatalogue
 from recsys.mdp.state import History, StateBatch, encode_states
 from recsys.models.q_network import StateVectors, without_memory
 from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
+from recsys.ranker import Allowed, Depth, Ranker, Ranking, ServedBy
 from recsys.types import BoolArray, FloatArray, IntArray, LongArray
 
+KEPT_QUERIES = 4_096  # a query is a few hundred numbers
 ASKED_AMONG = 2_000  # most popular items: few know the others, and every question reads all of these
-
-ServedBy = Literal["adapted", "unadapted", "policy", "popular"]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best allowed candidates, best first; both arrays have shape (candidate,)."""
-
-    items: IntArray
-    scores: FloatArray
-    support_events: int  # events of the history that the scores were adapted to, or made from
-    served_by: ServedBy
-    unit: float = 1.0  # of the scores, in which the temperature of exploration is given
-
-
-class Ranker(Protocol):
-    """Ranks the catalogue for a history; read-only and safe to share between threads."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in logs; empty for the student."""
-        ...
-
-    @property
-    def rungs(self) -> tuple[ServedBy, ...]:
-        """Ways in which it can answer, best first."""
-        ...
-
-    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
-        """Return at least n candidates without the banned items; fewer if the catalogue holds no more."""
-        ...
-
-    def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
-        """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask."""
-        ...
+SCANNED = (
+    4  # times the candidates asked for: as few allowed items as this are scored one by one, without the index
+)
 
 
 class IndexRanker:
@@ -64,18 +37,32 @@ class IndexRanker:
     name = ""
     rungs: tuple[ServedBy, ...] = ("adapted", "unadapted")
 
-    def __init__(self, bundle: QBundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: QBundle, catalogue: LiveCatalogue) -> None:
+        self._bundle, self._catalogue = bundle, catalogue
+        self._table = GrowingTable(bundle)
         self._ties = tie_order(len(bundle.catalogue), seed=0)
+        self._known: OrderedDict[tuple[object, ...], tuple[FloatArray, int]] = OrderedDict()
+        self.remembered = KEPT_QUERIES
+
+    def put(self, index: int, like: Likeness) -> None:
+        """Add a row behind the bundle's table; the index stays as it is."""
+        self._table.put(index, like)
+        self._known.clear()
+        self._ties = np.append(self._ties, np.arange(len(self._ties), index + 1, dtype=np.int32))
+
+    def directions(self, items: IntArray) -> FloatArray:
+        """Return what the vectors and the co-occurrence features say together."""
+        return self._table.directions(items)
 
     def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
         """Return what to ask by the posterior of the head; how many know an item is how many had it."""
         bundle = self._bundle
-        among = best_known(bundle.popularity, bundle.catalogue.available, banned, self._ties)[:ASKED_AMONG]
+        available = self._catalogue.available[: len(bundle.popularity)]
+        among = best_known(bundle.popularity, available, banned, self._ties)[:ASKED_AMONG]
         with torch.inference_mode():
             learnt = self._adapted(*self._states(history)).learnt()[0].numpy() if len(history) else None
         asked = what_to_ask(
-            bundle.table.features[among].numpy(),
+            self._table.features[among],
             bundle.popularity[among],
             n,
             float(torch.exp(bundle.prior.log_noise)),
@@ -85,50 +72,114 @@ class IndexRanker:
 
     def _states(self, history: History) -> tuple[StateBatch, StateVectors]:
         batch = encode_states([history], self._bundle.info.state.max_events)
-        return batch, self._bundle.student.state_vectors(batch)
+        return batch, self._table.student.state_vectors(batch)
 
     def _adapted(self, batch: StateBatch, states: StateVectors) -> FastWeights:
         bundle = self._bundle
-        return adapt_to_first(batch, states, bundle.table, bundle.prior, batch.lengths, bundle.info.discount)
+        return adapt_to_first(
+            batch, states, self._table.table, bundle.prior, batch.lengths, bundle.info.discount
+        )
 
-    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
+    def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return what was retrieved, by Q."""
-        query, support_events = self._query(history, adapt=adapt)
-        items, scores = self._candidates(query, n, banned)
-        return Ranking(items, scores, support_events, "adapted" if support_events else "unadapted")
+        query, support_events, deviations = self._query(history, depth)
+        items, scores = self._candidates(query, n, banned, allowed)
+        samples = None
+        if deviations is not None:
+            samples = scores[None] + deviations @ self._table.features[items].T
+        served_by: ServedBy = "adapted" if support_events else "unadapted"
+        return Ranking(items, scores, support_events, served_by, samples=samples)
+
+    def _query(self, history: History, depth: Depth) -> tuple[FloatArray, int, FloatArray | None]:
+        """Return what `_asked` does; a user who has done nothing since the last list is not computed anew.
+
+        The key is the history itself, so nothing kept can be out of date, and no user stands in it.
+        """
+        if depth.samples or not self.remembered:
+            return self._asked(history, depth)
+        parts = (history.item, history.event_type, history.reward, history.timestamp, history.session)
+        key = (depth.adapt, depth.memory, *(part.tobytes() for part in parts), history.attributes.tobytes())
+        found = self._known.get(key)
+        if found is None:
+            query, support_events, _ = self._asked(history, depth)
+            found = self._known[key] = query, support_events
+            if len(self._known) > self.remembered:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return *found, None
 
     @torch.inference_mode()
-    def _query(self, history: History, *, adapt: bool) -> tuple[FloatArray, int]:
-        """Return ([f(s), w_u, 1, V(s)], number of support events); the first three rank, V makes them a Q-value.
+    def _asked(self, history: History, depth: Depth) -> tuple[FloatArray, int, FloatArray | None]:
+        """Return ([f(s), w_u, 1, V(s)], number of support events, draws of w_u − its mean).
 
-        Without adaptation the memory's part of f(s) is silent too: what is left is the session's state.
+        The first three parts of the query rank, V makes them a Q-value.
         """
         bundle = self._bundle
         batch, states = self._states(history)
         last = int(batch.lengths[0])
         asked = states.advantage[0, last]
-        if adapt and last:
-            fast = self._adapted(batch, states).mean[0]
+        fast: FastWeights | None = None
+        if depth.adapt and last:
+            fast = self._adapted(batch, states)
+            weights = fast.mean[0]
         else:
-            fast = bundle.prior.without_support(batch.attributes)[0]
+            weights = bundle.prior.without_support(batch.attributes)[0]
+        if not depth.memory:
             asked = without_memory(asked, bundle.info.shape.item_features)
         one = torch.ones(1)
-        query = torch.cat([asked, fast, one, states.value[0, last, None]])
-        return query.numpy(), last if adapt else 0
+        query = torch.cat([asked, weights, one, states.value[0, last, None]])
+        deviations = self._deviations(batch, fast, len(weights), depth) if depth.samples else None
+        return query.numpy(), last if depth.adapt else 0, deviations
 
-    def _candidates(self, query: FloatArray, n: int, banned: IntArray) -> tuple[IntArray, FloatArray]:
-        """Return the allowed candidates with their Q, best first."""
-        catalogue = self._bundle.catalogue
-        wanted = max(self._bundle.info.index.candidates, n) + len(banned)
-        while True:
-            found, products = self._bundle.index.search(query[None, :-1], wanted)
-            items, scores = found[0], products[0]
-            allowed = (items >= 0) & catalogue.available[items] & ~np.isin(items, banned)
-            if int(allowed.sum()) >= n or wanted >= len(catalogue):
-                break
-            wanted *= 4  # a narrow catalogue: look further down
-        items, scores = items[allowed].astype(np.int32), scores[allowed] + query[-1]
-        order = np.lexsort((self._ties[items], -scores))
+    def _deviations(
+        self, batch: StateBatch, fast: FastWeights | None, features: int, depth: Depth
+    ) -> FloatArray:
+        """Return draws of the fast weights less their mean, (draw, feature), as recsys/posterior.py draws them."""
+        generator = np.random.default_rng([depth.seed, 1])  # not the stream that draws the list
+        drawn = generator.standard_normal((depth.samples, features))
+        if fast is None:
+            return drawn.astype(np.float32)
+        phi = fast.features[0].numpy().astype(np.float64)
+        noise = self._bundle.prior.noise(batch.present)[0].numpy()
+        seen = drawn @ phi.T + np.sqrt(noise) * generator.standard_normal((depth.samples, len(phi)))
+        solved = cho_solve((fast.factor[0].numpy().astype(np.float64), True), seen.T, check_finite=False)
+        corrected: FloatArray = (drawn - solved.T @ phi).astype(np.float32)
+        return corrected
+
+    def _candidates(
+        self, query: FloatArray, n: int, banned: IntArray, allowed: Allowed
+    ) -> tuple[IntArray, FloatArray]:
+        """Return the best allowed candidates with their Q, best first."""
+        table, index = self._table, self._bundle.index
+        kept = max(self._bundle.info.index.candidates, n)
+        wanted = kept + len(banned)
+        if allowed.count <= SCANNED * wanted:
+            items = np.setdiff1d(allowed.items, banned)
+            return self._best(items, table.scores(items, query[:-1]) + query[-1], kept)
+        only = None if allowed.everything else allowed.mask
+        found, products = index.search(query[None, :-1], wanted, only)
+        items, scores = found[0], products[0]
+        added = (
+            allowed.items[np.searchsorted(allowed.items, len(index)) :] if table.items > len(index) else None
+        )
+        if added is not None and len(added):
+            items = np.concatenate([items, added])
+            scores = np.concatenate([scores, table.scores(added, query[:-1])])
+        real = (items >= 0) & ~np.isin(items, banned)
+        if int(real.sum()) < min(
+            n, allowed.count - len(banned)
+        ):  # the index's effort does not reach that far
+            items = np.setdiff1d(allowed.items, banned)
+            return self._best(items, table.scores(items, query[:-1]) + query[-1], kept)
+        return self._best(items[real].astype(np.int32), scores[real] + query[-1], kept + len(banned))
+
+    def _best(self, items: IntArray, scores: FloatArray, kept: int) -> tuple[IntArray, FloatArray]:
+        if kept < len(items):
+            # only what is as good as the last place is sorted, ties with it included; NaN stays, to be found unsound
+            good = ~(scores < np.partition(scores, -kept)[-kept])
+            items, scores = items[good], scores[good]
+        order = np.lexsort((self._ties[items], -scores))[:kept]
         return items[order], scores[order]
 
 
@@ -137,24 +188,35 @@ class PolicyRanker:
 
     rungs: tuple[ServedBy, ...] = ("policy",)
 
-    def __init__(self, bundle: PolicyBundle) -> None:
+    def __init__(self, bundle: PolicyBundle, catalogue: LiveCatalogue) -> None:
         self._policy = bundle.policy
         self.name = kind_of(bundle.policy)
-        self._available = bundle.catalogue.available
+        self._catalogue = catalogue
         self._popularity = bundle.popularity
         self._wanted = bundle.info.candidates
         self._ties = tie_order(len(bundle.catalogue), seed=0)
+        self._added: dict[int, Likeness] = {}
+
+    def put(self, index: int, like: Likeness) -> None:
+        """Score an added item as the mean of those that it is like."""
+        self._added[index] = like
+        self._ties = np.append(self._ties, np.arange(len(self._ties), index + 1, dtype=np.int32))
+
+    def directions(self, items: IntArray) -> FloatArray | None:
+        """Return nothing: a baseline has no vectors."""
+        return None
 
     def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
         """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
-        return best_known(self._popularity, self._available, banned, self._ties)[:n]
+        available = self._catalogue.available[: len(self._popularity)]
+        return best_known(self._popularity, available, banned, self._ties)[:n]
 
-    def ranked(self, history: History, n: int, banned: IntArray, *, adapt: bool) -> Ranking:
+    def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""
-        allowed = self._available.copy()
-        allowed[banned] = False
-        items = np.flatnonzero(allowed).astype(np.int32)
-        scores = self._policy.scores([history])[0][items]
+        mask = allowed.mask.copy()
+        mask[banned] = False
+        items = np.flatnonzero(mask).astype(np.int32)
+        scores = self._scores(history)[items]
         count = min(max(self._wanted, n), len(items))
         if 0 < count < len(items):
             # only what is as good as the last place is sorted, ties with it included; NaN stays, to be found unsound
@@ -164,15 +226,41 @@ class PolicyRanker:
         items, scores = items[order], scores[order]
         return Ranking(items, scores, len(history), "policy", unit=spread(scores))
 
+    def _scores(self, history: History) -> FloatArray:
+        if not self._added:
+            plain: FloatArray = self._policy.scores([history])[0]
+            return plain
+        base = len(self._popularity)
+        known = np.array(
+            [int(self._added[item].items[0]) if item >= base else item for item in history.item.tolist()],
+            np.int32,
+        )  # what an added item is most like stands for it
+        scores = self._policy.scores([_with_items(history, known)])[0]
+        added = [
+            scores[self._added[index].items] @ self._added[index].weights for index in sorted(self._added)
+        ]
+        extended: FloatArray = np.concatenate([scores, np.array(added, scores.dtype)])
+        return extended
+
+
+def _with_items(history: History, items: IntArray) -> History:
+    return History(
+        items, history.event_type, history.reward, history.timestamp, history.session, history.attributes
+    )
+
 
 def best_known(popularity: FloatArray, available: BoolArray, banned: IntArray, ties: IntArray) -> LongArray:
     """Return the allowed items that anybody had, most popular first, (item,)."""
     allowed = available & (popularity > 0)
-    allowed[banned] = False
+    allowed[banned[banned < len(allowed)]] = False
     items = np.flatnonzero(allowed)
     return items[np.lexsort((ties[items], -popularity[items]))]
 
 
-def ranker_of(bundle: QBundle | PolicyBundle) -> Ranker:
+def ranker_of(bundle: QBundle | PolicyBundle, catalogue: LiveCatalogue) -> Ranker:
     """Return what ranks in a bundle."""
-    return PolicyRanker(bundle) if isinstance(bundle, PolicyBundle) else IndexRanker(bundle)
+    return (
+        PolicyRanker(bundle, catalogue)
+        if isinstance(bundle, PolicyBundle)
+        else IndexRanker(bundle, catalogue)
+    )

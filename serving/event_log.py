@@ -1,17 +1,22 @@
 """The impression line: one row per answered request, from which that request can be answered again."""
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from recsys.candidates.filters import ItemFilter
+from recsys.config import ExplorationConfig
+from recsys.logs.live_tables import NOBODY
 from recsys.recommender import LoggedEvent, Recommendation, Recommender
 from recsys.types import ExternalId
 from serving.engine import Ask, Served, rank
 
 _FASTEST = 1  # deflate level
+_WORTH_DEFLATING = 2_048  # bytes; what is shorter costs more time than it saves room
+_DEFLATED = b"x"  # what a deflated request begins with; JSON begins with {
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,26 @@ class Impression:
     item_ids: tuple[ExternalId, ...]  # by position
     scores: tuple[float, ...]
     propensities: tuple[float, ...]  # probability of the item given the state and the items above it
-    candidates: tuple[ExternalId, ...]  # what could have been shown
+    candidates: int  # how many could have been shown
+    scenario: str | None = None
+    variant: str | None = None
+    events_kept: bool = (
+        True  # not those of a session whose events came inline: such a list cannot be replayed
+    )
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # context, the shadow's difference, the list before
 
 
 def impression_of(
-    recommendation_id: str, timestamp_us: int, recommender: Recommender, served: Served
+    recommendation_id: str,
+    timestamp_us: int,
+    recommender: Recommender,
+    served: Served,
+    **more: Any,
 ) -> Impression:
-    """Return the line of an answer."""
+    """Return the line of an answer; `more` are fields of it that the list does not depend on."""
     recommendation = served.recommendation
-    catalogue = recommender.catalogue
     return Impression(
         recommendation_id=recommendation_id,
         timestamp_us=timestamp_us,
@@ -45,10 +61,11 @@ def impression_of(
         policy=recommendation.policy,
         served_by=recommendation.served_by,
         support_events=recommendation.support_events,
-        item_ids=tuple(catalogue.ids(recommendation.items)),
+        item_ids=tuple(recommender.catalogue.ids(recommendation.items)),
         scores=tuple(recommendation.scores.tolist()),
         propensities=tuple(recommendation.propensities.tolist()),
-        candidates=tuple(catalogue.ids(recommendation.candidates)),
+        candidates=len(recommendation.candidates),
+        **more,
     )
 
 
@@ -56,20 +73,29 @@ def to_row(line: Impression) -> tuple[object, ...]:
     """Return the values of live_tables.IMPRESSION_COLUMNS."""
     ask = line.ask
     slate = orjson.dumps(list(zip(line.item_ids, line.scores, line.propensities, strict=True)))
-    request = orjson.dumps(
-        {
-            "n": ask.n,
-            "rung": ask.rung,
-            "exclude_seen": ask.exclude_seen,
-            "exclude": list(ask.exclude),
-            "attributes": ask.attributes,
-            "events": [[e.item_id, e.event_type, e.value, e.timestamp, e.session_id] for e in ask.events],
-            "candidates": line.candidates,
-        }
-    )
+    asked: dict[str, Any] = {
+        "n": ask.n,
+        "rung": ask.rung,
+        "exclude_seen": ask.exclude_seen,
+        "revision": ask.revision,
+        "events": [list(event) for event in ask.events] if line.events_kept else None,
+    }
+    if ask.exclude:
+        asked["exclude"] = list(ask.exclude)
+    if ask.attributes:
+        asked["attributes"] = ask.attributes
+    if ask.wanted is not None:
+        asked["filter"] = ask.wanted.model_dump(exclude_defaults=True)
+    if ask.among is not None:
+        asked["among"] = list(ask.among)
+    if ask.exploration is not None:
+        asked["exploration"] = ask.exploration.model_dump()
+    if line.notes:
+        asked["notes"] = line.notes
+    request = orjson.dumps(asked)
     return (
         line.recommendation_id,
-        ask.user,
+        ask.user or NOBODY,
         ask.session,
         line.timestamp_us,
         line.model,
@@ -78,7 +104,10 @@ def to_row(line: Impression) -> tuple[object, ...]:
         ask.seed,
         line.support_events,
         slate.decode(),
-        zlib.compress(request, _FASTEST),
+        request if len(request) < _WORTH_DEFLATING else zlib.compress(request, _FASTEST),
+        line.scenario,
+        line.variant,
+        line.candidates,
     )
 
 
@@ -96,20 +125,32 @@ def from_row(row: Sequence[Any]) -> Impression:
         support_events,
         slate,
         blob,
+        scenario,
+        variant,
+        candidates,
     ) = row
-    request = orjson.loads(zlib.decompress(blob))
+    blob = bytes(blob)
+    request = orjson.loads(zlib.decompress(blob) if blob.startswith(_DEFLATED) else blob)
     shown = orjson.loads(slate)
+    events = request["events"]
+    exploration = request.get("exploration")
+    among = request.get("among")
     ask = Ask(
         user=user,
         session=session,
         n=request["n"],
         seed=seed,
-        events=tuple(LoggedEvent(*event) for event in request["events"]),
-        attributes=request["attributes"],
-        exclude=tuple(request["exclude"]),
+        events=tuple(LoggedEvent(*event) for event in events or ()),
+        attributes=request.get("attributes", {}),
+        exclude=tuple(request.get("exclude", ())),
         exclude_seen=request["exclude_seen"],
         rung=request["rung"],
+        wanted=ItemFilter.model_validate(request["filter"]) if "filter" in request else None,
+        among=None if among is None else tuple(among),
+        exploration=None if exploration is None else ExplorationConfig(**exploration),
+        revision=request.get("revision", 0),
     )
+    old = request.get("candidates")  # lines of before 0002 name them
     return Impression(
         recommendation_id=recommendation_id,
         timestamp_us=timestamp_us,
@@ -121,15 +162,33 @@ def from_row(row: Sequence[Any]) -> Impression:
         item_ids=tuple(item for item, _, _ in shown),
         scores=tuple(score for _, score, _ in shown),
         propensities=tuple(propensity for _, _, propensity in shown),
-        candidates=tuple(request["candidates"]),
+        candidates=candidates if candidates is not None else len(old or ()),
+        scenario=scenario,
+        variant=variant,
+        events_kept=events is not None,
+        notes=request.get("notes", {}),
     )
 
 
 def replay(recommender: Recommender, line: Impression) -> Recommendation:
-    """Return what the line's request is answered today; with the line's bundle, exactly what was shown."""
+    """Return what the line's request is answered today; with the line's bundle and catalogue, exactly what was shown.
+
+    Raises ValueError if the recommender is not of the line's version, its catalogue is not at the line's revision (see
+    `at_revision`), or the line does not hold the events that were read.
+    """
     if recommender.version != line.model:
         raise ValueError(
             f"recommendation {line.recommendation_id} was served by {line.model}, not {recommender.version}; "
             "load that version to replay it"
+        )
+    if recommender.catalogue.revision != line.ask.revision:
+        raise ValueError(
+            f"recommendation {line.recommendation_id} was served from the catalogue at revision {line.ask.revision}, "
+            f"not {recommender.catalogue.revision}; apply the item changes up to it to a fresh load of {line.model}"
+        )
+    if not line.events_kept:
+        raise ValueError(
+            f"recommendation {line.recommendation_id} was served to a session whose events came inline and were not "
+            "kept; send them again to /v1/session/recommend instead"
         )
     return rank(recommender, line.ask)

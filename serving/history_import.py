@@ -2,10 +2,12 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import orjson
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,25 +16,27 @@ from recsys import columns as c
 from recsys.errors import UserError
 from recsys.logs.live_tables import EVENT_COLUMNS, EVENTS_TABLE, FACTS_TABLE, RECEIVED_AT, USERS_TABLE
 from recsys.logs.schema import EVENTS
-from serving.sqlite_store import SETUP_PATIENCE_S, connect
+from serving.postgres_backend import address_of, prepare_postgres
+from serving.sqlite_backend import SETUP_PATIENCE_S, connect, prepare_sqlite
 
 HISTORY_FACT = "history"
 USERS_FILE = "users.parquet"  # beside the history, as in a prepared log and in canonical tables
-_MARKS = (FACTS_TABLE, EVENTS_TABLE)  # both are empty in a store that has seen neither import nor event
+_MARKS = (
+    FACTS_TABLE.name,
+    EVENTS_TABLE.name,
+)  # both are empty in a store that has seen neither import nor event
 _BATCH_ROWS = 16_384
 _COLUMNS = EVENTS.names
-_INCOMING = f"CREATE TEMP TABLE incoming ({', '.join(_COLUMNS)})"
-_TAKE = f"INSERT INTO incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - constants
 # Inserted in the order of the table's key, so that its tree is written once and packed.
 _KEEP_NEWEST = f"""
-INSERT INTO {EVENTS_TABLE} ({", ".join(EVENT_COLUMNS)})
-SELECT {", ".join(_COLUMNS)}, ? + arrival AS {RECEIVED_AT} FROM (
-  SELECT *, rowid AS arrival,
+INSERT INTO {EVENTS_TABLE.name} ({", ".join(EVENT_COLUMNS)})
+SELECT {", ".join(_COLUMNS)}, %s + arrival AS {RECEIVED_AT} FROM (
+  SELECT *,
          row_number() OVER (
-           PARTITION BY {c.USER_ID}, {c.EVENT_TYPE} = '{c.IMPRESSION}' ORDER BY {c.TIMESTAMP} DESC, rowid DESC
+           PARTITION BY {c.USER_ID}, {c.EVENT_TYPE} = '{c.IMPRESSION}' ORDER BY {c.TIMESTAMP} DESC, arrival DESC
          ) AS age
   FROM incoming
-) WHERE age <= ?
+) AS aged WHERE age <= %s
 ORDER BY {c.USER_ID}, {c.TIMESTAMP}, arrival
 ON CONFLICT ({c.EVENT_ID}) DO NOTHING
 """  # noqa: S608 - constants
@@ -46,59 +50,127 @@ DELETE FROM incoming WHERE {c.EVENT_TYPE} = '{c.IMPRESSION}' AND ({_ANSWER}) IN 
 
 
 def import_history(
-    store: Path, history: Path, per_user: int, users: Path | None = None, *, impressions: bool = False
+    store: Path | str, history: Path, per_user: int, users: Path | None = None, *, impressions: bool = False
 ) -> int:
     """Fill an empty store from events Parquet and remember it; return the events kept, 0 if it was not empty.
 
-    For a bundle whose histories hold them, as many impressions without response are kept of each user besides.
-
-    Attributes of users are read from `users` or, without it, from the users.parquet beside the history, if it is
-    there.
+    The store is a file, or the address of a database. For a bundle whose histories hold them, as many impressions
+    without response are kept of each user besides. Attributes of users are read from `users` or, without it, from the
+    users.parquet beside the history, if it is there.
 
     One transaction: a killed import leaves nothing behind and is done again by the next start. Memory is
-    bounded by a batch of rows; sorting spills to SQLite's temporary files.
+    bounded by a batch of rows; sorting spills to the engine's temporary files.
     Raises UserError if the history holds no events Parquet, or the users' file is not one of users.
     """
-    connection = connect(store)
+    target = _File(store) if isinstance(store, Path) else _Database(store)
     try:
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA busy_timeout = {SETUP_PATIENCE_S * 1000}")
-        connection.execute("PRAGMA temp_store = FILE")
-        connection.execute("BEGIN IMMEDIATE")  # of several workers one imports, the others then find it done
+        target.begin()  # of several workers one imports, the others then find it done
         try:
-            untouched = _untouched(connection)
-            kept = _import(connection, history, per_user, users, impressions) if untouched else 0
-            connection.execute("COMMIT")
+            untouched = all(
+                target.run(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None  # noqa: S608
+                for table in _MARKS
+            )
+            kept = _import(target, history, per_user, users, impressions) if untouched else 0
+            target.run("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            target.run("ROLLBACK")
             raise
         return kept
     finally:
-        connection.close()
+        target.close()
 
 
-def _import(
-    connection: sqlite3.Connection, history: Path, per_user: int, users: Path | None, impressions: bool
-) -> int:
-    connection.execute(_INCOMING)
+class _Target(Protocol):
+    """A connection to the store of one engine."""
+
+    def begin(self) -> None: ...
+    def run(self, sql: str, values: tuple[object, ...] = ()) -> Any: ...
+    def run_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None: ...
+    def take(self, rows: Iterable[tuple[object, ...]]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _File:
+    """SQLite."""
+
+    def __init__(self, path: Path) -> None:
+        prepare_sqlite(path)
+        self._connection = connect(path)
+
+    def begin(self) -> None:
+        for setting in (
+            "synchronous = NORMAL",
+            f"busy_timeout = {SETUP_PATIENCE_S * 1000}",
+            "temp_store = FILE",
+        ):
+            self._connection.execute(f"PRAGMA {setting}")
+        self._connection.execute("BEGIN IMMEDIATE")
+        columns = ", ".join(_COLUMNS)
+        self._connection.execute(f"CREATE TEMP TABLE incoming (arrival INTEGER PRIMARY KEY, {columns})")
+
+    def run(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        return self._connection.execute(sql.replace("%s", "?"), values)
+
+    def run_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._connection.executemany(sql.replace("%s", "?"), rows)
+
+    def take(self, rows: Iterable[tuple[object, ...]]) -> None:
+        places = ", ".join("?" * len(_COLUMNS))
+        self._connection.executemany(
+            f"INSERT INTO incoming ({', '.join(_COLUMNS)}) VALUES ({places})",  # noqa: S608 - constants
+            rows,
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _Database:
+    """PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        prepare_postgres(url)
+        self._connection = psycopg.connect(address_of(url), autocommit=True)
+
+    def begin(self) -> None:
+        self.run("BEGIN")
+        self.run(f"LOCK TABLE {FACTS_TABLE.name} IN SHARE ROW EXCLUSIVE MODE")
+        columns = ", ".join(f"{name} {EVENTS_TABLE.c[name].type}" for name in _COLUMNS)
+        self.run(f"CREATE TEMP TABLE incoming (arrival bigserial, {columns}) ON COMMIT DROP")
+
+    def run(self, sql: str, values: tuple[object, ...] = ()) -> Any:
+        return self._connection.execute(sql, values or None)
+
+    def run_many(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._connection.cursor().executemany(sql, rows)
+
+    def take(self, rows: Iterable[tuple[object, ...]]) -> None:
+        with self._connection.cursor().copy(f"COPY incoming ({', '.join(_COLUMNS)}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _import(target: _Target, history: Path, per_user: int, users: Path | None, impressions: bool) -> int:
     for part in _parts(history):
-        connection.executemany(_TAKE, _rows(part, impressions))
+        target.take(_rows(part, impressions))
     if impressions:
-        connection.execute(_DROP_ANSWERED)
-    kept = connection.execute(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount
-    connection.execute("DROP TABLE temp.incoming")
+        target.run(_DROP_ANSWERED)
+    kept = int(target.run(_KEEP_NEWEST, (time.time_ns(), per_user)).rowcount)
+    target.run("DROP TABLE incoming")
     beside = history.parent / USERS_FILE
     if users is None and beside.is_file():
         users = beside
     if users is not None:
-        connection.executemany(f"INSERT OR IGNORE INTO {USERS_TABLE} VALUES (?, ?)", _attributes(users))  # noqa: S608
+        target.run_many(
+            f"INSERT INTO {USERS_TABLE.name} VALUES (%s, %s) ON CONFLICT DO NOTHING",  # noqa: S608
+            _attributes(users),
+        )
     fact = orjson.dumps({"source": history.name, "events": kept, "per_user": per_user}).decode()
-    connection.execute(f"INSERT INTO {FACTS_TABLE} VALUES (?, ?)", (HISTORY_FACT, fact))  # noqa: S608
+    target.run(f"INSERT INTO {FACTS_TABLE.name} VALUES (%s, %s)", (HISTORY_FACT, fact))  # noqa: S608
     return kept
-
-
-def _untouched(connection: sqlite3.Connection) -> bool:
-    return all(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in _MARKS)  # noqa: S608
 
 
 def _parts(history: Path) -> list[Path]:

@@ -110,8 +110,12 @@ def malformed_json(why: str) -> Problem:
 
 def encoded(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer of a refusal."""
-    content = orjson.dumps({"error": {"code": code, "message": message}})
-    return Response(content, status, headers, media_type="application/json")
+    return Response(error_content(code, message), status, headers, media_type="application/json")
+
+
+def error_content(code: str, message: str) -> bytes:
+    """Return the body of a refusal."""
+    return orjson.dumps({"error": {"code": code, "message": message}})
 
 
 def install_handlers(app: FastAPI) -> None:

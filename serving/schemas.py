@@ -10,12 +10,6 @@ ExternalId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x0
 Label = ExternalId
 _LATEST_S = 253_402_300_799  # the end of the year 9999: ISO 8601 has four digits
 
-RECOMMEND_EXAMPLE: JsonDict = {
-    "user": "u-17",
-    "n": 3,
-    "exclude": ["85123A"],
-    "attributes": {"country": "France"},
-}
 EVENT_EXAMPLE: JsonDict = {
     "event_id": "order-981-line-2",
     "user": "u-17",
@@ -27,76 +21,25 @@ EVENT_EXAMPLE: JsonDict = {
     "recommendation_id": "0198c0ffee00a1b2c3d4e5f60718293a",
     "position": 0,
 }
+IMPRESSION_EXAMPLE: JsonDict = {
+    "type": "impression",
+    "user": "u-17",
+    "recommendation_id": "0198c0ffee00a1b2c3d4e5f60718293a",
+    "items": ["22423", "85123A"],
+}
+ITEM_EXAMPLE: JsonDict = {
+    "title": "Red lantern",
+    "categories": ["garden", "light"],
+    "price": 12.5,
+    "available": True,
+    "attributes": {"colour": "red", "indoor": False},
+}
 
 
 class Asked(BaseModel):
     """Strict: unknown fields and values of another type are refused rather than guessed at."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RecommendRequest(Asked):
-    """Ask for the best items for a user, known or never seen."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [RECOMMEND_EXAMPLE]})
-
-    user: ExternalId
-    n: int = Field(default=10, ge=1, description="How many; fewer come back if the catalogue holds fewer")
-    exclude: list[ExternalId] = Field(default=[], description="Items not to show; unknown ids are ignored")
-    exclude_seen: bool = Field(default=True, description="Leave out items among the user's newest events")
-    session: ExternalId | None = Field(default=None, description="Kept in the impression")
-    attributes: Annotated[dict[Label, Annotated[str, Field(max_length=256)]], Field(max_length=64)] | None = (
-        Field(
-            default=None,
-            description="What is known of the user, instead of what the imported history knew of them; kept in the "
-            "impression only",
-        )
-    )
-
-
-class RecommendedItem(BaseModel):
-    """One position of a list."""
-
-    item_id: str
-    score: float = Field(
-        description="Adapted Q, the expected discounted reward of showing the item; a baseline's own score; popularity"
-    )
-    propensity: float = Field(description="Probability of the item given the state and the items above it")
-    position: int = Field(description="0-based")
-
-
-class RecommendAnswer(BaseModel):
-    """A list and how it came about."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "recommendation_id": "0198c0ffee00a1b2c3d4e5f60718293a",
-                    "model": "v1-3f9a2c",
-                    "policy": "plackett_luce(temperature=0.02)",
-                    "seed": 4831552072351847,
-                    "served_by": "adapted",
-                    "support_events": 5,
-                    "took_ms": 1.7,
-                    "items": [{"item_id": "22423", "score": 0.41, "propensity": 0.62, "position": 0}],
-                }
-            ]
-        }
-    )
-
-    recommendation_id: str = Field(description="Send it back with the events that follow")
-    model: str = Field(description="Version of the bundle")
-    policy: str = Field(
-        description="How the list was drawn; a baseline's kind stands before it: item_knn/greedy"
-    )
-    seed: int
-    served_by: Literal["adapted", "unadapted", "policy", "popular"] = Field(
-        description="The student with or without adaptation; the baseline of the bundle; popular items if that fails"
-    )
-    support_events: int = Field(description="Events the weights were adapted to, or that the baseline read")
-    took_ms: float
-    items: list[RecommendedItem]
 
 
 def _moment(timestamp: object) -> object:
@@ -111,11 +54,39 @@ def _moment(timestamp: object) -> object:
     )
 
 
+Moment = Annotated[float | str | None, BeforeValidator(_moment)]
+Position = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Scalar = Annotated[str, Field(max_length=256)] | bool | Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ItemFields(Asked):
+    """What is known of an item."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ITEM_EXAMPLE]})
+
+    title: Annotated[str, Field(max_length=2_000)] = ""
+    categories: Annotated[list[Label], Field(max_length=100)] = []
+    price: Annotated[float, Field(ge=0, le=1e30)] | None = None
+    available: bool = True
+    attributes: Annotated[dict[Label, Scalar], Field(max_length=64)] = Field(
+        default={}, description="For filters"
+    )
+
+
+class UserFields(Asked):
+    """What is known of a user."""
+
+    attributes: Annotated[dict[Label, Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(
+        default={}, examples=[{"country": "France"}], description="Those that the bundle knows are ranked by"
+    )
+
+
 class Event(Asked):
     """Something a user did."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EVENT_EXAMPLE]})
 
+    type: Literal["interaction"] = "interaction"
     user: ExternalId
     item_id: ExternalId
     event_type: Label = Field(description="One of the bundle's event types")
@@ -127,14 +98,42 @@ class Event(Asked):
     value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="Rating, revenue, watch ratio"
     )
-    timestamp: Annotated[float | str | None, BeforeValidator(_moment)] = Field(
+    timestamp: Moment = Field(
         default=None,
         description="Seconds since 1970 or ISO 8601 (UTC where it names no zone); now if left out",
     )
     recommendation_id: ExternalId | None = None
-    position: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = Field(
-        default=None, description="0-based"
+    position: Position | None = Field(default=None, description="0-based")
+
+
+class ImpressionEvent(Asked):
+    """What the caller showed of a list; it stands instead of what the server logged when it answered."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [IMPRESSION_EXAMPLE]})
+
+    type: Literal["impression"]
+    user: ExternalId
+    recommendation_id: ExternalId
+    items: Annotated[list[ExternalId], Field(min_length=1, max_length=1_000)] = Field(
+        description="By position, from the first shown"
     )
+    event_id: ExternalId | None = None
+    session: ExternalId | None = None
+    timestamp: Moment = None
+
+
+class ItemEvent(ItemFields):
+    """An item as it is from now on: the same as PUT /v1/items/{item_id}."""
+
+    type: Literal["item"]
+    item_id: ExternalId
+
+
+class UserEvent(UserFields):
+    """What is known of a user from now on: the same as PUT /v1/users/{user}."""
+
+    type: Literal["user"]
+    user: ExternalId
 
 
 class Rejected(BaseModel):
@@ -185,12 +184,31 @@ class UserEventsAnswer(BaseModel):
     events: list[StoredEvent]
 
 
+class UserAnswer(BaseModel):
+    """What is known of a user."""
+
+    user: str
+    attributes: dict[str, str]
+    events: int = Field(description="Of the newest ones, which lists are ranked by")
+
+
+class MergedAnswer(BaseModel):
+    """What moved."""
+
+    user: str
+    merged: str
+    events: int
+    impressions: int
+
+
 class ForgottenAnswer(BaseModel):
-    """What a deletion removed."""
+    """What a deletion removed, and what a count of every table that knows users then found."""
 
     user: str
     events: int
     impressions: int
+    attributes: int
+    remaining: dict[str, int] = Field(description="Rows of the user by table, after the deletion: zeros")
 
 
 class HealthAnswer(BaseModel):
@@ -204,6 +222,7 @@ class ReadyAnswer(BaseModel):
 
     status: Literal["ready"]
     model: str
+    store: Literal["ready", "away"] = Field(description="away: events wait in a file until it is back")
 
 
 class WelcomeAnswer(BaseModel):
@@ -244,22 +263,57 @@ class ErrorAnswer(BaseModel):
 
 _MEANING = {
     400: "The body is not JSON",
+    401: "No valid API key",
+    403: "The key has not the scope",
+    404: "There is none of this name",
+    409: "It cannot be done as things stand",
     413: "The body or the batch is too large",
     422: "A value is missing or out of bounds",
+    429: "Too many requests of this key; wait as long as Retry-After says",
     500: "A fault of the server",
-    503: "Not ready, or the store does not take writes; try again",
+    503: "Not ready, overloaded, or the store does not take writes; try again after Retry-After",
 }
+_ALWAYS = (401, 403, 429, 500, 503)  # of every route that a key guards
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI declaration of error statuses."""
+    """Return the OpenAPI declaration of error statuses, those that any request may meet among them."""
+    return {
+        status: {"model": ErrorAnswer, "description": _MEANING[status]}
+        for status in sorted({*statuses, *_ALWAYS})
+    }
+
+
+def only_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the declaration of a route that needs no key."""
     return {status: {"model": ErrorAnswer, "description": _MEANING[status]} for status in statuses}
 
 
-def json_body(*schemas: type[BaseModel], many: bool = False) -> dict[str, Any]:
+def json_body(*schemas: type[BaseModel], many: bool = False, lines: bool = False) -> dict[str, Any]:
     """Return the OpenAPI declaration of a body that the route parses itself."""
-    shapes: list[dict[str, Any]] = [schema.model_json_schema() for schema in schemas]
+    shapes: list[dict[str, Any]] = [inlined(schema) for schema in schemas]
     if many:
-        shapes += [{"type": "array", "items": shape} for shape in shapes]
+        shapes += [{"type": "array", "items": {"anyOf": list(shapes)} if len(shapes) > 1 else shapes[0]}]
     shape = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
+    content: dict[str, Any] = {"application/json": {"schema": shape}}
+    if lines:
+        content["application/x-ndjson"] = {
+            "schema": {"type": "string", "description": "One JSON object a line"}
+        }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def inlined(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON schema without references, which would point into the document around it."""
+    whole = schema.model_json_schema()
+    parts = whole.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return resolve(parts[node["$ref"].rsplit("/", 1)[-1]])
+            return {key: resolve(value) for key, value in node.items()}
+        return [resolve(value) for value in node] if isinstance(node, list) else node
+
+    resolved: dict[str, Any] = resolve(whole)
+    return resolved

@@ -1,8 +1,8 @@
-"""The live store as the endpoint sees it: users' events, what is known of them and the impressions shown to them."""
+"""The live store as the endpoint sees it: users' events, what is known of them, what was shown, what items changed."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from recsys.recommender import LoggedEvent
 from serving.event_log import Impression
@@ -26,16 +26,37 @@ class EventRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What the deletion of a user removed."""
+    """What the deletion of a user removed, and what a count of every table then found."""
+
+    events: int
+    impressions: int
+    attributes: int
+    remaining: Mapping[str, int]  # table -> rows of the user
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What moved from one user to another."""
 
     events: int
     impressions: int
 
 
+class ItemChange(NamedTuple):
+    """One change of the catalogue: the item as it is from this revision on."""
+
+    revision: int
+    item_id: str
+    fields: Mapping[str, Any]
+
+
+Exported = Literal["events", "impressions"]
+
+
 class Store(Protocol):
     """What the endpoint asks of any store; each method raises StoreUnavailable if the store cannot answer."""
 
-    async def append(self, events: Sequence[EventRow]) -> int:
+    async def append(self, events: Sequence[EventRow], received: Sequence[int] | None = None) -> int:
         """Keep events, durably before returning; return how many were new (the first of an event_id wins)."""
         ...
 
@@ -52,11 +73,19 @@ class Store(Protocol):
         ...
 
     async def attributes(self, user: str) -> dict[str, str]:
-        """Return what the imported history knew of a user; nothing for everybody else."""
+        """Return what is known of a user."""
+        ...
+
+    async def put_user(self, user: str, attributes: Mapping[str, str]) -> None:
+        """Know a user by these attributes, instead of what was known."""
+        ...
+
+    async def merge(self, user: str, other: str) -> Merged:
+        """Give everything of another user to a user, whose own attributes win."""
         ...
 
     async def record(self, line: Impression) -> None:
-        """Keep an impression so that a killed process does not lose it."""
+        """Keep an impression: soon, in order, and before any later event of this process."""
         ...
 
     async def impression(self, recommendation_id: str) -> Impression | None:
@@ -65,6 +94,34 @@ class Store(Protocol):
 
     async def forget(self, user: str) -> Forgotten:
         """Remove every trace of a user."""
+        ...
+
+    async def change_items(self, changes: Sequence[tuple[str, Mapping[str, Any]]]) -> int:
+        """Keep changes of the catalogue; return the revision of the last."""
+        ...
+
+    async def item_changes(self, after: int, limit: int = 1_000) -> list[ItemChange]:
+        """Return the changes after a revision, oldest first."""
+        ...
+
+    async def catalogue_revision(self) -> int:
+        """Return the newest revision of the catalogue, 0 before any change."""
+        ...
+
+    async def fact(self, name: str) -> str | None:
+        """Return what all replicas agree on under a name."""
+        ...
+
+    async def put_fact(self, name: str, value: str) -> None:
+        """Agree on something."""
+        ...
+
+    def export(self, what: Exported, batch: int) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Yield batches of all rows of live_tables.EVENT_COLUMNS or IMPRESSION_COLUMNS, by id."""
+        ...
+
+    async def overridden(self, recommendations: Sequence[str]) -> set[str]:
+        """Return those of some lists of which a client said itself what was shown."""
         ...
 
     async def answers(self) -> bool:

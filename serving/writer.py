@@ -7,12 +7,12 @@ lone write. Callers await their own write; the event loop never waits for the di
 import asyncio
 import logging
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from serving.backend import Backend, Row
 from serving.problems import StoreUnavailable
 
 T = TypeVar("T")
@@ -23,12 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Write(Generic[T]):
-    """One caller's work inside a transaction."""
+    """One caller's work inside a transaction: rows of events, or anything else."""
 
-    work: Callable[[sqlite3.Connection], T]
     future: asyncio.Future[T]
     synced: bool  # on disk, not just handed to the operating system, before the caller hears of it
-    scrub: bool  # afterwards no copy of deleted rows may stay in the write-ahead log
+    work: Callable[[Any], T] | None = None
+    events: Sequence[Row] = ()
+    scrub: bool = False  # afterwards no copy of deleted rows may stay
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class _Outcome:
 
 
 class GroupCommitWriter:
-    """The only writer of one connection."""
+    """The thread that writes, with a connection of its own; a connection that breaks is made anew."""
 
-    def __init__(self, connection: sqlite3.Connection, max_pending: int) -> None:
-        self._connection = connection
+    def __init__(self, backend: Backend, max_pending: int) -> None:
+        self._backend = backend
+        self._connection: Any = None
         self._max_pending = max_pending
         self._queue: queue.SimpleQueue[Write[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._closed = False
-        self._synced: bool | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -57,22 +58,21 @@ class GroupCommitWriter:
         """Writes that wait."""
         return self._queue.qsize()
 
-    def submit(
-        self, work: Callable[[sqlite3.Connection], T], *, synced: bool, scrub: bool = False
-    ) -> asyncio.Future[T]:
+    def submit(self, work: Callable[[Any], T], *, synced: bool, scrub: bool = False) -> asyncio.Future[T]:
         """Queue a write; its future resolves once the transaction it is part of is committed.
 
         Raises StoreUnavailable if too many writes wait or the writer is closed.
         """
-        if self._closed:
-            raise StoreUnavailable("the store is closing")
-        if self.pending >= self._max_pending:
-            raise StoreUnavailable(
-                f"{self.pending} writes wait for the store, at most {self._max_pending} may "
-                "(RECSYS_MAX_PENDING_WRITES)"
-            )
+        self._check()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(Write(work, future, synced, scrub))
+        self._queue.put(Write(future, synced, work, scrub=scrub))
+        return future
+
+    def append(self, rows: Sequence[Row], *, synced: bool) -> asyncio.Future[int]:
+        """Queue rows of events; the future says how many were new. Raises StoreUnavailable as `submit` does."""
+        self._check()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.put(Write(future, synced, events=rows))
         return future
 
     async def close(self) -> None:
@@ -81,6 +81,15 @@ class GroupCommitWriter:
             self._closed = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closing")
+        if self.pending >= self._max_pending:
+            raise StoreUnavailable(
+                f"{self.pending} writes wait for the store, at most {self._max_pending} may "
+                "(RECSYS_MAX_PENDING_WRITES)"
+            )
 
     def _run(self) -> None:
         open_for_more = True
@@ -98,13 +107,18 @@ class GroupCommitWriter:
             open_for_more = write is not None
             if group:
                 self._commit_and_tell(group)
+        self._drop_connection()
 
     def _commit_and_tell(self, group: list[Write[Any]]) -> None:
         try:
             outcomes = [_Outcome(value) for value in self._commit(group)]
-        except Exception as error:
+        except self._backend.refusals as error:
             # One bad write must not take the others of its group with it: each gets a transaction of its own.
-            outcomes = [self._commit_alone(write) for write in group] if len(group) > 1 else [_failed(error)]
+            outcomes = (
+                [self._commit_alone(write) for write in group] if len(group) > 1 else [_Outcome(error=error)]
+            )
+        except Exception as error:
+            outcomes = [self._failed(error)] * len(group)
         for write, outcome in zip(group, outcomes, strict=True):
             try:
                 write.future.get_loop().call_soon_threadsafe(_resolve, write.future, outcome)
@@ -115,43 +129,55 @@ class GroupCommitWriter:
         try:
             return _Outcome(self._commit([write])[0])
         except Exception as error:
-            return _failed(error)
+            return self._failed(error)
 
     def _commit(self, group: list[Write[Any]]) -> list[Any]:
-        synced = any(write.synced for write in group)
-        if synced != self._synced:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
-            self._synced = synced
-        self._connection.execute("BEGIN IMMEDIATE")
+        backend = self._backend
+        if self._connection is None:
+            self._connection = backend.connect()
+        connection = self._connection
+        backend.begin(connection, synced=any(write.synced for write in group))
         try:
-            values = [write.work(self._connection) for write in group]
-            self._connection.execute("COMMIT")
+            values = self._done(connection, group)
+            backend.commit(connection)
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            backend.rollback(connection)
             raise
         if any(write.scrub for write in group):
-            self._scrub()
+            backend.scrub(connection)
         return values
 
-    def _scrub(self) -> None:
-        try:
-            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except (
-            sqlite3.OperationalError
-        ):  # the deletion itself is committed and must not be reported as failed
-            busy = 1
-        if busy:
-            log.warning(
-                "another process reads the store: deleted rows stay in its write-ahead log until it is reused"
-            )
+    def _done(self, connection: Any, group: list[Write[Any]]) -> list[Any]:
+        """Do the works in their order, neighbouring batches of events together."""
+        values: list[Any] = []
+        batches: list[Sequence[Row]] = []
+        for write in group:
+            if write.work is None:
+                batches.append(write.events)
+                continue
+            if batches:
+                values += self._backend.insert_events(connection, batches)
+                batches = []
+            values.append(write.work(connection))
+        if batches:
+            values += self._backend.insert_events(connection, batches)
+        return values
 
+    def _failed(self, error: Exception) -> _Outcome:
+        if isinstance(error, self._backend.refusals) or not isinstance(error, self._backend.failures):
+            return _Outcome(error=error)
+        self._drop_connection()
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        log.error("the store refused a write: %s", reason)
+        return _Outcome(error=StoreUnavailable(f"the store refused the write ({reason})"))
 
-def _failed(error: Exception) -> _Outcome:
-    if isinstance(error, sqlite3.OperationalError):
-        log.error("the store refused a write: %s", error)
-        return _Outcome(error=StoreUnavailable(f"the store refused the write ({error})"))
-    return _Outcome(error=error)
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except Exception:
+                log.debug("a broken connection could not be closed", exc_info=True)
+            self._connection = None
 
 
 def _resolve(future: asyncio.Future[Any], outcome: _Outcome) -> None:

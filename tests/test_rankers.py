@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from recsys.artifacts.bundle import PolicyBundle, load_bundle
 from recsys.evaluation.ranking import tie_order
+from recsys.live_catalogue import LiveCatalogue
 from recsys.logs.prepared import training_histories
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import spread
 from recsys.policies.policy import KeptPolicy
 from recsys.policies.popularity import Popularity
 from recsys.policies.storage import kind_of
+from recsys.ranker import Allowed, Depth
 from recsys.rankers import PolicyRanker
 from recsys.recommender import LoggedEvent, Recommender, load_recommender
 from recsys.types import FloatArray
@@ -103,9 +105,11 @@ def test_equal_scores_come_in_the_fixed_order_wherever_the_cut_falls(
         info=replace(loaded.info, candidates=wanted),
         catalogue=replace(loaded.catalogue, available=available),
     )
-    ranker = PolicyRanker(bundle)
+    ranker = PolicyRanker(bundle, LiveCatalogue(bundle.catalogue))
     ranker._policy = Told(scores)
-    ranking = ranker.ranked(NOBODY, n, np.array(sorted(banned), np.int32), adapt=True)
+    ranking = ranker.ranked(
+        NOBODY, n, np.array(sorted(banned), np.int32), Allowed(bundle.catalogue.available), Depth()
+    )
     gone = banned | set(np.flatnonzero(~available).tolist())
     expected = by_hand(np.array(scores), gone)[: max(n, wanted)]
     assert ranking.items.tolist() == expected

@@ -126,12 +126,11 @@ def _baseline(tuning: Mapping[str, Any], exploration: ExplorationConfig) -> str:
         else:
             rows.append((key, str(value)))
     found, trials = tuning["validation_ndcg"], tuning["trials"]
-    drawn = (
-        "The best items are shown in order."
-        if exploration.kind == "greedy"
-        else f"Lists are drawn at a temperature of {exploration.temperature:g}, in units of what lies between "
-        "their first and their tenth score."
-    )
+    unit = "in units of what lies between their first and their tenth score"
+    drawn = {
+        "greedy": "The best items are shown in order.",
+        "plackett_luce": f"Lists are drawn at a temperature of {exploration.temperature:g}, {unit}.",
+    }.get(exploration.kind, f"A share of {exploration.epsilon:g} of the positions is drawn at random.")
     chosen = f"The best of {trials} settings" if trials else "Options as given"
     measured = "no validation users" if found is None else f"NDCG {found:.4f} on validation users"
     return f"## Baseline\n\n{chosen}; {measured}. {drawn}\n\n" + _table(("option", "value"), rows)

@@ -1,6 +1,7 @@
 """The candidate index: maximum inner-product search over item vectors. The only room that knows FAISS."""
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 
 from recsys.config import IndexConfig
 from recsys.errors import UserError
-from recsys.types import FloatArray, LongArray
+from recsys.types import BoolArray, FloatArray, LongArray
 
 MIN_ITEMS_PER_CELL = 40  # what FAISS asks for to train a cell
 
@@ -27,10 +28,30 @@ class CandidateIndex:
         """Width of the item vectors."""
         return int(self._index.d)
 
-    def search(self, query: npt.NDArray[np.float32], count: int) -> tuple[LongArray, FloatArray]:
-        """Return (items, inner products) of the best matches, both (query, count); missing ones are item -1."""
-        products, items = self._index.search(np.ascontiguousarray(query, np.float32), min(count, len(self)))
+    def search(
+        self, query: npt.NDArray[np.float32], count: int, allowed: BoolArray | None = None
+    ) -> tuple[LongArray, FloatArray]:
+        """Return (items, inner products) of the best matches, both (query, count); missing ones are item -1.
+
+        With a mask, (item,), only items that it allows are looked at.
+        """
+        asked, wanted = np.ascontiguousarray(query, np.float32), min(count, len(self))
+        if allowed is None:
+            products, items = self._index.search(asked, wanted)
+            return items, products
+        bits = np.packbits(allowed[: len(self)], bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        products, items = self._index.search(asked, wanted, params=self._only(selector))
         return items, products
+
+    def _only(self, selector: Any) -> Any:
+        """Return search parameters of the index's kind; its effort stands in them, not in the index."""
+        library: Any = faiss  # whose stubs do not know these
+        if isinstance(self._index, faiss.IndexIVF):
+            return library.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        if isinstance(self._index, faiss.IndexHNSW):
+            return library.SearchParametersHNSW(sel=selector, efSearch=self._index.hnsw.efSearch)
+        return library.SearchParameters(sel=selector)
 
     def save(self, path: Path) -> None:
         """Write the index to a file."""
@@ -45,6 +66,9 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
     if config.kind == "ivf" and items >= MIN_ITEMS_PER_CELL * config.ivf_cells:
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(features), features, config.ivf_cells, metric)
         index.train(vectors)
+    elif config.kind == "ivf_sq8" and items >= MIN_ITEMS_PER_CELL * config.ivf_cells:
+        index = faiss.index_factory(features, f"IVF{config.ivf_cells},SQ8", metric)
+        index.train(vectors)
     elif config.kind == "hnsw":
         index = faiss.IndexHNSWFlat(features, config.hnsw_links, metric)
     else:  # too few items to train cells: exact search is faster anyway
@@ -54,10 +78,57 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
     return CandidateIndex(index)
 
 
+EXACT_BELOW = 20_000  # items; so few are searched exactly faster than any other way
+_JUDGED_BY = 200  # queries
+
+
+def choose_index(
+    vectors: FloatArray, config: IndexConfig, seed: int
+) -> tuple[CandidateIndex, IndexConfig, float]:
+    """Return an index, its settings with nothing left open, and its recall against exact search on these vectors.
+
+    "auto" takes the first of exact search (few items), IVF with 8-bit codes, IVF and exact search that finds
+    `min_recall` of the exact candidates, with as few probes as do; queries are items, sharpened and blurred, as those
+    of users are mixtures of items. Clustered and unclustered vectors need very different numbers of probes, so a
+    setting that was right for one bundle says nothing of another. Any other kind is built as it says.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(len(vectors), size=(_JUDGED_BY, 2))
+    mixed = generator.random((_JUDGED_BY, 1), np.float32)
+    queries = mixed * vectors[chosen[:, 0]] + (1 - mixed) * vectors[chosen[:, 1]]
+    exact = build_index(vectors, IndexConfig(kind="flat"))
+    count = min(config.candidates, len(vectors))
+    if config.kind != "auto":
+        index = build_index(vectors, config)
+        return index, config, _recall(index, exact, queries, count)
+    if len(vectors) < EXACT_BELOW:
+        return exact, config.model_copy(update={"kind": "flat"}), 1.0
+    cells = min(int(4 * len(vectors) ** 0.5), len(vectors) // MIN_ITEMS_PER_CELL)
+    for kind in ("ivf_sq8", "ivf"):
+        tried = config.model_copy(update={"kind": kind, "ivf_cells": cells})
+        index = build_index(vectors, tried)
+        probes = 4
+        while probes <= cells // 8:  # beyond, exact search is as fast
+            tried = tried.model_copy(update={"ivf_probes": probes})
+            _set_effort(index._index, tried)
+            found = _recall(index, exact, queries, count)
+            if found >= config.min_recall:
+                return index, tried, found
+            probes *= 2
+    return exact, config.model_copy(update={"kind": "flat"}), 1.0
+
+
+def _recall(index: CandidateIndex, exact: CandidateIndex, queries: FloatArray, count: int) -> float:
+    wanted, found = exact.search(queries, count)[0], index.search(queries, count)[0]
+    hits = [len(np.intersect1d(one, other)) for one, other in zip(wanted, found, strict=True)]
+    return float(np.mean(hits) / wanted.shape[1])
+
+
 def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
     """Read an index from a file and set its search effort; raises UserError if it is not one."""
     try:
-        index = faiss.read_index(str(path))
+        # mapped, so that workers share what the index kind lets them share
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except RuntimeError as error:
         raise UserError(
             f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again"

@@ -1,11 +1,26 @@
 """How a served list is drawn from scores, with the exact probability of what was drawn.
 
-The propensity of an item is its probability given the state and the items above it; their product is the list's.
-Plackett-Luce draws without replacement from softmax(score / temperature), in one pass by the Gumbel trick (Kool et al.
-2019); greedy is its limit and has propensity 1.
+The propensity of an item is its probability given the state and the items above it; their product is the list's. Every
+policy fills positions one after the other from the items left, R, with scores
+
+    s_k(i) = s(i) − d · max(0, max_{j above k} cos(e_i, e_j)),                      d = diversity,
+
+so that diversity is part of the policy and of its propensities:
+
+    greedy          argmax s_k                                                       propensity 1
+    epsilon         (1 − ε) 1{i = argmax s_k} + ε / |R|
+    plackett_luce   softmax(s_k / temperature); with d = 0 in one pass by the Gumbel trick (Kool et al. 2019)
+    thompson        one of M draws of the posterior, m ~ uniform, then epsilon by its scores s_k^m. What is logged is
+                    the probability with m summed out, Σ_m P(m | items above) p_m(i), P(m | items above) ∝ Π p_m(item
+                    above): which draw it was is not part of the state. ε keeps every probability above zero.
+
+Ties go to the item that stands first.
 """
 
+from typing import cast
+
 import numpy as np
+import numpy.typing as npt
 
 from recsys.config import ExplorationConfig
 from recsys.types import FloatArray, IntArray
@@ -13,10 +28,25 @@ from recsys.types import FloatArray, IntArray
 TENTH = 10
 NOISE = 1e-6  # scores closer than this, relative to their size, are equal
 
+Float64Array = npt.NDArray[np.float64]
 
-def policy_name(config: ExplorationConfig, ranker: str = "") -> str:
-    """Return the policy as logs show it; what ranks stands before a slash, if it has a name."""
-    drawn = "greedy" if config.kind == "greedy" else f"plackett_luce(temperature={config.temperature:g})"
+
+def policy_name(config: ExplorationConfig, ranker: str = "", *, sampled: bool = True) -> str:
+    """Return the policy as logs show it; what ranks stands before a slash, if it has a name.
+
+    Where nothing can be sampled from a posterior, thompson is epsilon, and says so.
+    """
+    numbers = {
+        "greedy": {},
+        "epsilon": {"epsilon": config.epsilon},
+        "plackett_luce": {"temperature": config.temperature},
+        "thompson": {"samples": config.samples, "epsilon": config.epsilon},
+    }
+    kind = "epsilon" if config.kind == "thompson" and not sampled else config.kind
+    told = [f"{name}={value:g}" for name, value in numbers[kind].items()]
+    if config.diversity:
+        told.append(f"diversity={config.diversity:g}")
+    drawn = f"{kind}({', '.join(told)})" if told else kind
     return f"{ranker}/{drawn}" if ranker else drawn
 
 
@@ -41,15 +71,83 @@ def draw_list(
     count: int,
     config: ExplorationConfig,
     generator: np.random.Generator,
+    samples: FloatArray | None = None,  # scores under draws of the posterior, (draw, candidate)
+    vectors: FloatArray | None = None,  # of length 1 or 0, (candidate, feature); diversity needs them
 ) -> tuple[IntArray, FloatArray]:
-    """Return (places in `scores`, propensities) of a list, both (position,)."""
+    """Return (places in `scores`, propensities) of a list, both (position,).
+
+    Raises ValueError where the policy is to be diverse and there are no vectors.
+    """
     count = min(count, len(scores))
-    if config.kind == "greedy" or count == 0:
+    if config.diversity and vectors is None:
+        raise ValueError("diversity needs the candidates' vectors; hand them over, or set diversity to 0")
+    if count == 0 or (config.kind == "greedy" and not config.diversity):
         return np.arange(count, dtype=np.int32), np.ones(count, np.float32)
-    logits = (scores.astype(np.float64) - scores.max()) / config.temperature
+    if config.kind == "plackett_luce" and not config.diversity:
+        return _gumbel(scores, count, config.temperature, generator)
+    if config.kind == "thompson" and samples is not None:
+        return _sequential(samples, count, config, generator, vectors)
+    return _sequential(scores[None], count, config, generator, vectors)
+
+
+def _gumbel(
+    scores: FloatArray, count: int, temperature: float, generator: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
+    logits = (scores.astype(np.float64) - scores.max()) / temperature
     drawn = np.argsort(-(logits + generator.gumbel(size=len(logits))), kind="stable")
     drawn_logits = logits[drawn]
     # log Σ over the items not yet shown, for every position at once, from the tail of the drawn order
     remaining = np.logaddexp.accumulate(drawn_logits[::-1])[::-1]
     propensity = np.exp(drawn_logits[:count] - remaining[:count])
     return drawn[:count].astype(np.int32), propensity.astype(np.float32)
+
+
+def _sequential(
+    scores: FloatArray,  # (draw, candidate)
+    count: int,
+    config: ExplorationConfig,
+    generator: np.random.Generator,
+    vectors: FloatArray | None,
+) -> tuple[IntArray, FloatArray]:
+    """Fill one position after the other; draws of the posterior are equally likely at first."""
+    current = scores.astype(np.float64)  # (draw, candidate), −∞ where shown
+    draw = int(generator.integers(len(current)))
+    belief = np.full(len(current), 1.0 / len(current))  # P(draw | items above)
+    alike = np.zeros(current.shape[1])  # to the most similar item above
+    places = np.empty(count, np.int32)
+    propensities = np.empty(count, np.float64)
+    for position in range(count):
+        chances = _chances(current, config)  # (draw, candidate)
+        place = _drawn(chances[draw], generator)
+        places[position] = place
+        likelihood = chances[:, place]
+        propensities[position] = belief @ likelihood
+        belief = belief * likelihood / propensities[position]
+        if config.diversity:
+            nearer: Float64Array = np.maximum(
+                alike, cast(FloatArray, vectors) @ cast(FloatArray, vectors)[place]
+            )
+            current -= config.diversity * (nearer - alike)
+            alike = nearer
+        current[:, place] = -np.inf
+    return places, propensities.astype(np.float32)
+
+
+def _chances(current: Float64Array, config: ExplorationConfig) -> Float64Array:
+    """Return the probability of each item at the next position, (draw, candidate)."""
+    left = current > -np.inf
+    if config.kind == "plackett_luce":
+        weights = np.exp((current - current.max(axis=1, keepdims=True)) / config.temperature)
+        return cast(Float64Array, weights / weights.sum(axis=1, keepdims=True))
+    epsilon = 0.0 if config.kind == "greedy" else config.epsilon
+    chances: Float64Array = left * np.float64(epsilon / max(1, int(left[0].sum())))
+    chances[np.arange(len(current)), current.argmax(axis=1)] += 1.0 - epsilon
+    return chances
+
+
+def _drawn(chances: Float64Array, generator: np.random.Generator) -> int:
+    """Return a place drawn by chances that sum to one, never one without a chance."""
+    reached = np.cumsum(chances)
+    place = int(np.searchsorted(reached, generator.random() * reached[-1], side="right"))
+    place = min(place, len(chances) - 1)
+    return place if chances[place] > 0 else int(np.flatnonzero(chances)[-1])

@@ -1,16 +1,36 @@
-"""POST /v1/events: take in what users did, each row judged alone, durable before the answer."""
+"""POST /v1/events: take in what users did and what changed, each row judged alone, durable before the answer."""
 
+import asyncio
 import time
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
-from serving.dependencies import Body, CurrentService
-from serving.intake import judge
+from serving.dependencies import Body, CurrentService, Service
+from serving.gate import Handler
+from serving.intake import Judged, judge
 from serving.problems import Problem, malformed_json, shown
-from serving.schemas import ErrorAnswer, Event, EventsAnswer, errors, json_body
+from serving.schemas import (
+    ErrorAnswer,
+    Event,
+    EventsAnswer,
+    ImpressionEvent,
+    ItemEvent,
+    UserEvent,
+    errors,
+    json_body,
+)
 
 router = APIRouter(tags=["events"])
+
+
+def hot(service: Service) -> dict[tuple[str, str], Handler]:
+    """Return the handler of events, which are answered before any routing."""
+
+    async def take_in_now(body: bytes, began: float) -> tuple[int, bytes]:
+        return await _taken(service, body)
+
+    return {("POST", "/v1/events"): take_in_now}
 
 
 @router.post(
@@ -18,31 +38,28 @@ router = APIRouter(tags=["events"])
     status_code=202,
     response_model=EventsAnswer,
     responses={
-        **errors(400, 413, 500, 503),
+        **errors(400, 413),
         422: {
             "model": EventsAnswer | ErrorAnswer,
             "description": "Every row was rejected, or the body is no batch",
         },
     },
-    openapi_extra=json_body(Event, many=True),
-    summary="Take in one event or an array of them",
+    openapi_extra=json_body(Event, ImpressionEvent, ItemEvent, UserEvent, many=True, lines=True),
+    summary="Take in events: one, an array, or one a line",
 )
-async def take_in(service: CurrentService, body: Body) -> Response:
+async def take_in(request: Request, service: CurrentService, body: Body) -> Response:
     """Keep events; they are durable when this answers, and the user's very next list knows them.
 
     Idempotent by event_id. Bad rows are named in `rejected` and cost no other row.
     """
-    recommender = service.ready()
+    status, content = await _taken(service, body)
+    return Response(content, status, media_type="application/json")
+
+
+async def _taken(service: Service, body: bytes) -> tuple[int, bytes]:
+    recommender = service.ready().champion
     settings, counts = service.settings, service.metrics.events
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise malformed_json(str(error)) from None
-    if not isinstance(parsed, dict | list):
-        raise Problem(
-            422, "invalid_request", f"the body is {shown(parsed)}: must be one event or an array of events"
-        )
-    rows = parsed if isinstance(parsed, list) else [parsed]
+    rows, unread = parse_rows(body)
     if len(rows) > settings.max_events_per_batch:
         raise Problem(
             413,
@@ -50,9 +67,9 @@ async def take_in(service: CurrentService, body: Body) -> Response:
             f"the batch holds {len(rows)} events, at most {settings.max_events_per_batch}; split it, or "
             "raise RECSYS_MAX_EVENTS_PER_BATCH",
         )
-    judged = judge(rows, recommender, time.time_ns() // 1_000, settings.max_clock_skew_s)
-    accepted = await service.store.append(judged.admitted)
-    duplicates = len(judged.admitted) - accepted
+    judged = judge(rows, recommender, time.time_ns() // 1_000, settings.max_clock_skew_s, unread)
+    accepted = await keep(service, judged)
+    duplicates = judged.rows - accepted
     counts["accepted"].inc(accepted)
     counts["duplicate"].inc(duplicates)
     counts["rejected"].inc(len(judged.rejected))
@@ -63,5 +80,54 @@ async def take_in(service: CurrentService, body: Body) -> Response:
             "rejected": [{"index": index, "error": error} for index, error in judged.rejected],
         }
     )
-    all_bad = bool(judged.rejected) and not judged.admitted
-    return Response(content, 422 if all_bad else 202, media_type="application/json")
+    all_bad = bool(judged.rejected) and not judged.rows
+    return 422 if all_bad else 202, content
+
+
+async def keep(service: Service, judged: Judged) -> int:
+    """Store what a batch holds; return how many of its rows were new."""
+    store = service.store
+    accepted = 0
+    if judged.items:
+        await store.change_items(judged.items)
+        accepted += len(judged.items)
+        await service.fleet.catch_up()
+    for user, attributes in judged.users:
+        await store.put_user(user, attributes)
+        accepted += 1
+    if not judged.shown:
+        return accepted + await store.append(judged.admitted)
+    # a row that says what was shown is one event of the caller's, however many items it names
+    fresh, *others = await asyncio.gather(*(store.append(rows) for rows in (judged.admitted, *judged.shown)))
+    return accepted + fresh + sum(count > 0 for count in others)
+
+
+def parse_rows(body: bytes) -> tuple[list[object], dict[int, str]]:
+    """Return the rows of one JSON value, an array, or lines of JSON, and which lines are none.
+
+    Raises Problem if the body is neither.
+    """
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        lines = [line for line in body.split(b"\n") if line.strip()]
+        if len(lines) < 2 or not all(line.lstrip().startswith(b"{") for line in lines[:2]):
+            raise malformed_json(str(error)) from None
+        return _parsed_lines(lines)
+    if not isinstance(parsed, dict | list):
+        raise Problem(
+            422, "invalid_request", f"the body is {shown(parsed)}: must be one event or an array of events"
+        )
+    return (parsed if isinstance(parsed, list) else [parsed]), {}
+
+
+def _parsed_lines(lines: list[bytes]) -> tuple[list[object], dict[int, str]]:
+    rows: list[object] = []
+    unread: dict[int, str] = {}
+    for index, line in enumerate(lines):
+        try:
+            rows.append(orjson.loads(line))
+        except orjson.JSONDecodeError as error:
+            rows.append(None)
+            unread[index] = f"the line is not JSON: {error}; send one JSON object a line in UTF-8"
+    return rows, unread

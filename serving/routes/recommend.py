@@ -1,134 +1,223 @@
-"""POST /v1/recommend and its GET alias: read the user's events, rank, write the impression, answer."""
+"""Lists: for a user, for a session, the next of a list, and the order of the caller's own candidates."""
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
-from recsys.randomness import derive_seed
+from recsys.columns import IMPRESSION
+from recsys.recommender import LoggedEvent
 from serving.dependencies import Body, CurrentService, Service
-from serving.engine import Ask, answer
-from serving.event_log import Impression, impression_of
-from serving.identifiers import new_id
-from serving.problems import Problem, refusal
-from serving.schemas import RecommendAnswer, RecommendRequest, errors, json_body
+from serving.gate import Handler
+from serving.intake import moment_us
+from serving.list_schemas import InlineEvent, RankRequest, RecommendAnswer, RecommendRequest, SessionRequest
+from serving.lists import Wanted, next_of, serve
+from serving.problems import Problem, refusal, shown
+from serving.schemas import errors, json_body
 
-router = APIRouter(tags=["recommend"])
+router = APIRouter(tags=["lists"])
+
+
+def hot(service: Service) -> dict[tuple[str, str], Handler]:
+    """Return the handlers of requests that are answered before any routing."""
+
+    async def recommend_now(body: bytes, began: float) -> tuple[int, bytes]:
+        return 200, await serve(service, _recommend(body), began)
+
+    async def session_now(body: bytes, began: float) -> tuple[int, bytes]:
+        return 200, await serve(service, _session(service, body), began)
+
+    async def rank_now(body: bytes, began: float) -> tuple[int, bytes]:
+        return 200, await serve(service, _rank(body), began)
+
+    return {
+        ("POST", "/v1/recommend"): recommend_now,
+        ("POST", "/v1/session/recommend"): session_now,
+        ("POST", "/v1/rank"): rank_now,
+    }
 
 
 @router.post(
     "/v1/recommend",
     response_model=RecommendAnswer,
-    responses=errors(400, 413, 422, 500, 503),
+    responses=errors(400, 413, 422),
     openapi_extra=json_body(RecommendRequest),
     summary="The best items for a user",
 )
 async def recommend(service: CurrentService, body: Body) -> Response:
     """Rank for a user by every event accepted so far; a user never seen gets what suits users in general."""
-    try:
-        request = RecommendRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise refusal(error) from None
-    return await _serve(service, request)
+    return _json(await serve(service, _recommend(body), time.perf_counter()))
+
+
+@router.post(
+    "/v1/session/recommend",
+    response_model=RecommendAnswer,
+    responses=errors(400, 413, 422),
+    openapi_extra=json_body(SessionRequest),
+    summary="The best items for a visitor whose events come along",
+)
+async def recommend_to_session(service: CurrentService, body: Body) -> Response:
+    """Rank by the events in the body, which are not stored; the list is logged without them."""
+    return _json(await serve(service, _session(service, body), time.perf_counter()))
+
+
+@router.post(
+    "/v1/rank",
+    response_model=RecommendAnswer,
+    responses=errors(400, 413, 422),
+    openapi_extra=json_body(RankRequest),
+    summary="The best order of the caller's own candidates",
+)
+async def rank(service: CurrentService, body: Body) -> Response:
+    """Rank some items for a user; ids that are not in the catalogue come back in `unknown`."""
+    return _json(await serve(service, _rank(body), time.perf_counter()))
+
+
+@router.get(
+    "/v1/recommend/next/{recommendation_id}",
+    response_model=RecommendAnswer,
+    responses=errors(404, 409, 422),
+    summary="The list after a list",
+)
+async def recommend_next(
+    service: CurrentService, recommendation_id: str, n: Annotated[int | None, Query(ge=1)] = None
+) -> Response:
+    """Answer the same request again, by what the user did since, without any item of the lists before."""
+    return _json(await next_of(service, recommendation_id, n, time.perf_counter()))
 
 
 @router.get(
     "/v1/recommend/{user:path}",
     response_model=RecommendAnswer,
-    responses=errors(422, 500, 503),
-    summary="The same, as a link",
+    responses=errors(404, 422),
+    summary="The best items for a user, as a link",
 )
 async def recommend_to(
     service: CurrentService,
     user: str,
     n: Annotated[int, Query(ge=1)] = 10,
     exclude_seen: bool = True,
+    scenario: str | None = None,
+    category: Annotated[list[str] | None, Query(description="Any of these")] = None,
+    explain: bool = False,
 ) -> Response:
     """Rank for a user."""
+    asked: dict[str, object] = {"filter": {"categories": {"any": category}}} if category else {}
     try:
-        request = RecommendRequest(user=user, n=n, exclude_seen=exclude_seen)
+        request = RecommendRequest.model_validate(
+            {
+                "user": user,
+                "n": n,
+                "exclude_seen": exclude_seen,
+                "scenario": scenario,
+                "explain": explain,
+                **asked,
+            },
+            strict=False,
+        )
     except ValidationError as error:
         raise refusal(error) from None
-    return await _serve(service, request)
+    return _json(await serve(service, _of_request(request), time.perf_counter()))
 
 
-async def _serve(service: Service, request: RecommendRequest) -> Response:
-    began = time.perf_counter()
-    settings, metrics = service.settings, service.metrics
-    recommender = service.ready()
-    _check_bounds(service, request)
-    recommendation_id = new_id()
-    asked_at_us = time.time_ns() // 1_000
-    events = await service.store.newest(
-        request.user, settings.history_events, impressions=recommender.reads_impressions
+def _recommend(body: bytes) -> Wanted:
+    try:
+        return _of_request(RecommendRequest.model_validate_json(body))
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def _of_request(request: RecommendRequest) -> Wanted:
+    return Wanted(
+        n=request.n,
+        user=request.user,
+        session=request.session,
+        scenario=request.scenario,
+        context=request.context,
+        filter=request.filter,
+        exclude=request.exclude,
+        exclude_seen=request.exclude_seen,
+        explain=request.explain,
+        variant=request.variant,
+        deadline_ms=request.deadline_ms,
+        attributes=request.attributes,
     )
-    attributes = request.attributes
-    if attributes is None:
-        attributes = await service.store.attributes(request.user)
-    read = time.perf_counter()
-    served = answer(
-        recommender,
-        Ask(
-            user=request.user,
-            session=request.session,
-            n=request.n,
-            seed=derive_seed(settings.seed, recommendation_id) >> 10,  # 53 bits: exact in every JSON reader
-            events=events,
-            attributes=attributes,
-            exclude=request.exclude,
-            exclude_seen=request.exclude_seen,
-        ),
+
+
+def _session(service: Service, body: bytes) -> Wanted:
+    try:
+        request = SessionRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error) from None
+    return Wanted(
+        n=request.n,
+        session=request.session,
+        scenario=request.scenario,
+        context=request.context,
+        filter=request.filter,
+        exclude=request.exclude,
+        exclude_seen=request.exclude_seen,
+        explain=request.explain,
+        variant=request.variant,
+        deadline_ms=request.deadline_ms,
+        attributes=request.attributes,
+        events=_inline(service, request.events, request.session),
     )
-    ranked = time.perf_counter()
-    line = impression_of(recommendation_id, asked_at_us, recommender, served)
-    await service.store.record(line)
-    done = time.perf_counter()
-    metrics.duration["read"].observe(read - began)
-    metrics.duration["rank"].observe(ranked - read)
-    metrics.duration["log"].observe(done - ranked)
-    metrics.duration["total"].observe(done - began)
-    metrics.recommendations.labels(line.served_by).inc()
-    if line.served_by == "adapted":
-        metrics.adaptations.inc()
-    if served.fallback is not None:
-        metrics.fallbacks.labels(served.fallback).inc()
-    return Response(_encoded(line, (done - began) * 1e3), media_type="application/json")
 
 
-def _check_bounds(service: Service, request: RecommendRequest) -> None:
-    settings = service.settings
-    if request.n > settings.max_n:
-        raise Problem(
-            422,
-            "invalid_request",
-            f"n is {request.n}: must be at most {settings.max_n}; ask for fewer, or raise RECSYS_MAX_N",
-        )
-    if len(request.exclude) > settings.max_exclude:
-        raise Problem(
-            422,
-            "invalid_request",
-            f"exclude holds {len(request.exclude)} ids: must be at most {settings.max_exclude}; send "
-            "fewer, or raise RECSYS_MAX_EXCLUDE",
-        )
-
-
-def _encoded(line: Impression, took_ms: float) -> bytes:
-    return orjson.dumps(
-        {
-            "recommendation_id": line.recommendation_id,
-            "model": line.model,
-            "policy": line.policy,
-            "seed": line.ask.seed,
-            "served_by": line.served_by,
-            "support_events": line.support_events,
-            "took_ms": round(took_ms, 3),
-            "items": [
-                {"item_id": item_id, "score": score, "propensity": propensity, "position": position}
-                for position, (item_id, score, propensity) in enumerate(
-                    zip(line.item_ids, line.scores, line.propensities, strict=True)
-                )
-            ],
-        }
+def _rank(body: bytes) -> Wanted:
+    try:
+        request = RankRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error) from None
+    named = dict.fromkeys(item if isinstance(item, str) else item.item_id for item in request.items)
+    return Wanted(
+        n=request.n or len(named),
+        user=request.user,
+        session=request.session,
+        scenario=request.scenario,
+        context=request.context,
+        filter=request.filter,
+        exclude=request.exclude,
+        exclude_seen=request.exclude_seen,
+        explain=request.explain,
+        variant=request.variant,
+        deadline_ms=request.deadline_ms,
+        attributes=request.attributes,
+        among=tuple(named),
     )
+
+
+def _inline(service: Service, events: Sequence[InlineEvent], session: str | None) -> list[LoggedEvent]:
+    """Return events by time, those without one just before now, in the order of the array."""
+    recommender = service.ready().champion
+    now = time.time()
+    told: list[LoggedEvent] = []
+    for place, event in enumerate(events):
+        if event.event_type not in recommender.event_types or event.event_type == IMPRESSION:
+            raise Problem(
+                422,
+                "invalid_request",
+                f"events.{place}.event_type is {shown(event.event_type)}: not one of "
+                f"{', '.join(recommender.feedback_types)}; send one of these",
+            )
+        if event.value is None and event.event_type in recommender.needs_value:
+            raise Problem(
+                422,
+                "invalid_request",
+                f"events.{place}.value is missing: what an event of type {shown(event.event_type)} is worth depends on "
+                "it; give it",
+            )
+        try:
+            at = now if event.timestamp is None else moment_us(event.timestamp) / 1e6
+        except ValueError as error:
+            raise Problem(422, "invalid_request", f"events.{place}.{error}") from None
+        told.append(LoggedEvent(event.item_id, event.event_type, event.value, at, session))
+    newest = service.settings.history_events
+    return sorted(told, key=lambda event: event.timestamp)[-newest:]
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")

@@ -1,29 +1,42 @@
-"""Latency and throughput of a real server process on loopback; `make bench` runs it, within a minute.
+"""The complete endpoint beside a bare composite of the same parts, on loopback, in one run; `make bench` runs it.
 
-    python -m tests.benchmarks.bench_endpoint [bundle folder]
+    python -m tests.benchmarks.bench_endpoint [--items 100000] [--seconds 5] [--workers 2]
 
-Without a folder a small bundle with random weights is served, so the figures are those of the endpoint around
-the ranker. The client shares the machine's cores with the server. Figures: p50, p99 and requests/s of
-/v1/recommend at 1 and 4 connections for users with 20 events, and events/s singly and in batches.
+Both serve over HTTP from as many workers, 200 candidates of a 64-wide index, users with 20 events, 20 items returned;
+the client shares the machine's cores with them. "again" asks for the same users in turn, whose state a
+worker remembers while they do nothing; "nothing remembered" adapts for every list anew. Figures: lists/s, p50, p99,
+CPU a list of the server's workers, and events/s singly and in batches; memory of a worker, own and shared.
 """
 
+import argparse
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
+import torch
 
-from recsys.recommender import load_recommender
-from tests.factories import write_tiny_bundle
-from tests.serving.server import Server, running_server
+from recsys.adaptation import AdaptationPrior
+from recsys.artifacts.bundle import save_bundle
+from recsys.artifacts.bundle_info import QInfo
+from recsys.candidates.index import choose_index
+from recsys.catalogue import Catalogue
+from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
+from recsys.models.item_table import ItemTable
+from recsys.models.q_network import NetworkShape
+from recsys.models.student import StudentNetwork
+from tests.serving.server import ROOT, free_port, running_server
 
-USERS = 200
-EVENTS_PER_USER = 20
-SECONDS = 5.0
-N = 20
+USERS, EVENTS_PER_USER, N = 200, 20, 20
+TYPES = ("cancellation", "click", "impression", "purchase")
 
 
 class Connection:
@@ -45,84 +58,184 @@ class Connection:
         self._writer.close()
 
 
-async def connect(server: Server) -> Connection:
-    return Connection(*await asyncio.open_connection("127.0.0.1", server.port))
-
-
 async def load(
-    server: Server, connections: int, path: str, bodies: list[bytes], expected: int
-) -> list[float]:
-    """Send bodies in turn over some connections for SECONDS; return each answer's seconds."""
+    port: int, connections: int, path: str, bodies: list[bytes], expected: int, seconds: float
+) -> tuple[list[float], float]:
+    """Send bodies in turn over some connections; return each answer's seconds, and the seconds of it all."""
     took: list[float] = []
-    until = time.perf_counter() + SECONDS
+    began_all = time.perf_counter()
+    until = began_all + seconds
 
     async def one(offset: int) -> None:
-        connection = await connect(server)
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", port))
         turn = offset
-        while time.perf_counter() < until and turn < len(bodies):
+        while time.perf_counter() < until:
             began = time.perf_counter()
-            status, answer = await connection.post(path, bodies[turn])
+            status, answer = await connection.post(path, bodies[turn % len(bodies)])
             took.append(time.perf_counter() - began)
             assert status == expected, answer
             turn += connections
         connection.close()
 
     await asyncio.gather(*(one(offset) for offset in range(connections)))
-    return took
+    return took, time.perf_counter() - began_all
 
 
-def event(items: list[str], kind: str, turn: int, user: int) -> dict[str, object]:
-    return {"user": f"u{user}", "item_id": items[turn * 7 % len(items)], "event_type": kind, "value": 1.0}
+def write_bundle(folder: Path, items: int) -> Path:
+    """Write a student with random weights over clustered vectors: an index of 64 columns, its kind chosen by recall."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(int(items**0.5), 63))
+    rows = centres[generator.integers(len(centres), size=items)] + 0.5 * generator.normal(size=(items, 63))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    torch.manual_seed(0)
+    shape = NetworkShape(items, 4, 48, 96, 1, "recurrent", len(TYPES), (2,), 50, 0.0, 0.0)
+    vectors, features = torch.from_numpy(rows[:, :48].copy()), torch.from_numpy(rows[:, 48:].copy())
+    table = ItemTable.of(vectors, torch.zeros(items), features)
+    index, config, _ = choose_index(table.index_vectors().numpy(), IndexConfig(kind="auto"), seed=0)
+    info = QInfo(
+        shape=shape,
+        state=StateConfig(max_events=50),
+        discount=0.5,
+        event_types=TYPES,
+        attributes=("country",),
+        attribute_values=(("UK", "France"),),
+        reward=RewardConfig(),
+        index=config,
+        exploration=ExplorationConfig(temperature=0.02),
+    )
+    ids = tuple(f"i{item}" for item in range(items))
+    price = np.ones(items, np.float32)
+    catalogue = Catalogue(ids, ids, ((),) * items, price, np.ones(items, bool))
+    popularity = torch.arange(items, 0, -1).float()
+    prior = AdaptationPrior(features.shape[1], len(TYPES))
+    save_bundle(folder, info, StudentNetwork(shape), prior, table, popularity, catalogue, index)
+    return folder
 
 
-def report(name: str, took: list[float], seconds: float, each: int = 1) -> None:
+@contextmanager
+def composite(items: int, workers: int) -> Iterator[tuple[int, int]]:
+    """Start the composite; give its port and process."""
+    port = free_port()
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "COMPOSITE_ITEMS": str(items),
+    }
+    command = [sys.executable, "-m", "uvicorn", "tests.benchmarks.endpoint_workers.composite:app"]
+    command += ["--no-access-log", "--port", str(port), "--workers", str(workers), "--log-level", "error"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            try:
+                httpx.post(f"http://127.0.0.1:{port}/v1/recommend", json={"user": "u1", "n": 1})
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes below one, or itself."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    serving = [int(c) for c in children if b"resource_tracker" not in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return serving or [pid]
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a server's workers."""
+    total = 0
+    for worker in workers_of(pid):
+        fields = Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int) -> str:
+    """Return what a worker holds for itself, and what it shares."""
+    told = []
+    for worker in workers_of(pid):
+        parts = dict(
+            line.split(":", 1) for line in Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()[1:]
+        )
+        size = {name: int(value.split()[0]) / 1024 for name, value in parts.items()}
+        private = size["Private_Clean"] + size["Private_Dirty"]
+        told.append(f"{private:.0f} own + {size['Rss'] - private:.0f} shared")
+    return ", ".join(told) + " MiB"
+
+
+def lists(port: int, pid: int, name: str, connections: int, seconds: float) -> float:
+    """Print the figures of lists; return lists/s."""
+    asks = [json.dumps({"user": f"u{turn % USERS}", "n": N}).encode() for turn in range(USERS)]
+    asyncio.run(load(port, connections, "/v1/recommend", asks, 200, 1.0))  # warm
+    before = cpu_s(pid)
+    took, spent = asyncio.run(load(port, connections, "/v1/recommend", asks, 200, seconds))
     p50, p99 = np.percentile(np.array(took) * 1e3, [50, 99])
-    print(f"{name:34} {len(took) * each / seconds:10.0f}/s   p50 {p50:7.2f} ms   p99 {p99:7.2f} ms")
+    cpu_ms = (cpu_s(pid) - before) / len(took) * 1e3
+    print(
+        f"{name:38} {len(took) / spent:7.0f}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  CPU {cpu_ms:5.2f} ms a list"
+    )
+    return len(took) / spent
 
 
-async def measure(server: Server, items: list[str], kind: str) -> None:
-    connection = await connect(server)
-    for user in range(USERS):
-        batch = [event(items, kind, user + turn, user) for turn in range(EVENTS_PER_USER)]
-        status, answer = await connection.post("/v1/events", json.dumps(batch).encode())
-        assert status == 202, answer
-    connection.close()
-    asks = [json.dumps({"user": f"u{turn % USERS}", "n": N}).encode() for turn in range(100_000)]
-    await load(server, 1, "/v1/recommend", asks[:200], 200)  # warm
-    for connections in (1, 4):
-        began = time.perf_counter()
-        took = await load(server, connections, "/v1/recommend", asks, 200)
-        report(f"recommend, {connections} connection(s)", took, time.perf_counter() - began)
+def bench(folder: Path, items: int, seconds: float, workers: int) -> None:
+    """Print the figures of both, side by side."""
+    bundle = write_bundle(folder / "bundle", items)
+    chosen = json.loads((bundle / "bundle.json").read_text())["index"]
+    print(
+        f"\n{items} items, index {chosen['kind']} (probes {chosen['ivf_probes']}), {workers} workers, n = {N}"
+    )
+    with composite(items, workers) as (port, pid):
+        ceiling = lists(port, pid, "bare composite, 4 connections", 4, seconds)
+        lists(port, pid, "bare composite, 1 connection", 1, seconds)
+    with running_server(bundle, folder / "store.sqlite", workers=workers) as server:
+        for user in range(USERS):
+            events = [
+                {"user": f"u{user}", "item_id": f"i{(user * 7 + turn * 131) % items}", "event_type": "click"}
+                for turn in range(EVENTS_PER_USER)
+            ]
+            assert httpx.post(f"{server.url}/v1/events", json=events).status_code == 202
+        again = lists(server.port, server.pid, "endpoint, again, 4 connections", 4, seconds)
+        lists(server.port, server.pid, "endpoint, again, 1 connection", 1, seconds)
+        served = httpx.post(f"{server.url}/v1/recommend", json={"user": "u1", "n": N}).json()
+        assert (served["served_by"], served["support_events"]) == ("adapted", EVENTS_PER_USER)
+        take_in(server.port, seconds, items)
+        print(f"memory of each worker: {memory_mib(server.pid)}")
+    with running_server(bundle, folder / "store.sqlite", workers=workers, remembered=0) as server:
+        fresh = lists(server.port, server.pid, "endpoint, nothing remembered, 4 conn.", 4, seconds)
+        lists(server.port, server.pid, "endpoint, nothing remembered, 1 conn.", 1, seconds)
+    print(
+        f"share of the composite's rate: {again / ceiling:.2f} again, {fresh / ceiling:.2f} nothing remembered"
+    )
+
+
+def take_in(port: int, seconds: float, items: int) -> None:
+    """Print the figures of events."""
+
+    def event(turn: int) -> dict[str, object]:
+        return {"user": f"w{turn}", "item_id": f"i{turn % items}", "event_type": "click"}
+
     for connections in (1, 32):
-        singles = [json.dumps(event(items, kind, turn, 10_000 + turn)).encode() for turn in range(100_000)]
-        began = time.perf_counter()
-        took = await load(server, connections, "/v1/events", singles, 202)
-        report(f"events singly, {connections} connection(s)", took, time.perf_counter() - began)
-    batches = [
-        json.dumps([event(items, kind, turn, 200_000 + batch * 7 + turn) for turn in range(1_000)]).encode()
-        for batch in range(200)
-    ]
-    began = time.perf_counter()
-    took = await load(server, 2, "/v1/events", batches, 202)
-    report("events in batches of 1000", took, time.perf_counter() - began, each=1_000)
+        singles = [json.dumps(event(turn)).encode() for turn in range(60_000)]
+        took, spent = asyncio.run(load(port, connections, "/v1/events", singles, 202, seconds))
+        print(f"events singly, {connections:2} connection(s)           {len(took) / spent:7.0f}/s")
+    batches = [json.dumps([event(b * 1_000 + turn) for turn in range(1_000)]).encode() for b in range(200)]
+    took, spent = asyncio.run(load(port, 4, "/v1/events", batches, 202, seconds))
+    print(f"events in batches of 1000               {len(took) * 1_000 / spent:7.0f}/s")
 
 
-def bench(folder: Path, bundle: Path) -> None:
-    """Serve a bundle from a store in a folder and print the figures."""
-    recommender = load_recommender(bundle)
-    items, kind = list(recommender.catalogue.item_ids), recommender.event_types[-1]
-    print(f"\n{recommender.version}: {len(items)} items, {EVENTS_PER_USER} events a user, n = {N}")
-    with running_server(bundle, folder / "store.sqlite") as server:
-        asyncio.run(measure(server, items, kind))
-        peak_kib = Path(f"/proc/{server.pid}/status").read_text().split("VmHWM:")[1].split()[0]
-        print(f"peak memory of the server: {int(peak_kib) / 1024:.0f} MiB")
-
-
-def test_speed_of_the_endpoint_around_a_tiny_bundle(tmp_path: Path) -> None:
-    bench(tmp_path, write_tiny_bundle(tmp_path / "bundle"))
+def test_speed_of_the_endpoint_beside_a_bare_composite(tmp_path: Path) -> None:
+    bench(tmp_path, 100_000, 5.0, 2)
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        here = Path(scratch)
-        bench(here, Path(sys.argv[1]) if len(sys.argv) > 1 else write_tiny_bundle(here / "bundle"))
+        bench(Path(scratch), asked.items, asked.seconds, asked.workers)

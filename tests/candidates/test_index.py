@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.candidates.index import build_index, load_index, recall
+from recsys.candidates.index import build_index, choose_index, load_index, recall
 from recsys.config import IndexConfig
 from recsys.errors import UserError
 
@@ -74,3 +74,45 @@ def test_what_is_no_index_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="not a FAISS index"):
         load_index(tmp_path / "absent.faiss", FLAT)
+
+
+@pytest.mark.parametrize(
+    "config", [*KINDS, IndexConfig(kind="ivf_sq8", ivf_cells=16, ivf_probes=16)], ids=lambda c: c.kind
+)
+def test_under_a_mask_only_what_it_allows_is_found(config: IndexConfig) -> None:
+    index = build_index(VECTORS, config)
+    allowed = GENERATOR.random(len(VECTORS)) < 0.3
+    items, _ = index.search(QUERIES, 50, allowed)
+    found = items[items >= 0]
+    assert allowed[found].all()
+    exact = np.argsort(-np.where(allowed, QUERIES @ VECTORS.T, -np.inf), axis=1)[:, :50]
+    hits = np.mean([len(np.intersect1d(one, other)) for one, other in zip(items, exact, strict=True)]) / 50
+    assert hits >= (1.0 if config.kind == "flat" else 0.8)
+
+
+def clustered(items: int, spread: float) -> np.ndarray:
+    centres = GENERATOR.normal(size=(150, 16))
+    rows = centres[GENERATOR.integers(150, size=items)] + spread * GENERATOR.normal(size=(items, 16))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_index_is_chosen_by_the_recall_it_has_on_these_vectors() -> None:
+    config = IndexConfig(kind="auto", candidates=50)
+    few, chosen, found = choose_index(VECTORS, config, seed=0)
+    assert (chosen.kind, found, len(few)) == ("flat", 1.0, 1500)
+    probes = {}
+    for name, spread in (("clustered", 0.1), ("scattered", 3.0)):
+        vectors = clustered(22_000, spread)
+        index, chosen, found = choose_index(vectors, config, seed=0)
+        assert found >= config.min_recall
+        assert chosen.kind != "auto"
+        queries = 0.5 * (vectors[:100] + vectors[100:200])
+        assert recall(index, vectors, queries, 50) >= 0.97
+        probes[name] = chosen.ivf_probes if chosen.kind.startswith("ivf") else 10_000
+    assert probes["clustered"] < probes["scattered"]
+
+
+def test_a_setting_that_is_given_is_built_as_it_says_and_measured() -> None:
+    index, chosen, found = choose_index(VECTORS, IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=1), seed=0)
+    assert (chosen.kind, chosen.ivf_probes, len(index)) == ("ivf", 1, 1500)
+    assert 0.0 < found < 1.0

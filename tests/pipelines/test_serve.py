@@ -89,6 +89,7 @@ def test_serve_hands_over_to_a_fresh_interpreter(
     assert words[words.index("--port") + 1] == port
     assert words[words.index("--workers") + 1] == "2"
     assert settings_of(environment) == {
+        "RECSYS_AUTH": "off",
         "RECSYS_REGISTRY": str(published),
         "RECSYS_NAME": "metaq",
         "RECSYS_ALIAS": "champion",

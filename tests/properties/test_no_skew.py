@@ -27,7 +27,7 @@ from recsys.recommender import LoggedEvent, Recommender
 from serving.engine import Ask
 from serving.event_log import Impression
 from serving.history_import import import_history
-from serving.sqlite_store import SqliteStore
+from serving.sql_store import SqlStore
 from serving.store import EventRow
 from tests.factories import write_tiny_bundle
 from tests.serving.store_samples import open_embedded
@@ -126,7 +126,7 @@ def test_live_events_are_the_history_and_the_tokens_that_training_saw(tmp_path: 
                     assert torch.equal(getattr(replayed, name), getattr(served, name)), name
 
 
-def fill(store: SqliteStore, run: asyncio.Runner, generator: np.random.Generator) -> None:
+def fill(store: SqlStore, run: asyncio.Runner, generator: np.random.Generator) -> None:
     """Let users be shown lists and do things, some with what a list showed, named or not."""
     for user in (f"u{number}" for number in range(USERS)):
         seconds = 50_000 + np.sort(generator.choice(10**6, int(generator.integers(4, 25)), replace=False))
@@ -151,7 +151,9 @@ def fill(store: SqliteStore, run: asyncio.Runner, generator: np.random.Generator
 def shown(recommendation: str, user: str, session: str, second: int, items: tuple[str, ...]) -> Impression:
     ask = Ask(user, session, len(items), 0, (), {}, (), True)
     row = (0.5,) * len(items)
-    return Impression(recommendation, second * 10**6, ask, "v", "p", "adapted", 0, items, row, row, items)
+    return Impression(
+        recommendation, second * 10**6, ask, "v", "p", "adapted", 0, items, row, row, len(items)
+    )
 
 
 def logged(store: Path) -> pa.Table:

@@ -47,3 +47,9 @@ class AppClient:
 
     def delete(self, path: str, **content: Any) -> httpx.Response:
         return self.request("DELETE", path, **content)
+
+    def put(self, path: str, **content: Any) -> httpx.Response:
+        return self.request("PUT", path, **content)
+
+    def patch(self, path: str, **content: Any) -> httpx.Response:
+        return self.request("PATCH", path, **content)

@@ -31,7 +31,9 @@ def make_client(bundle: Path, tmp_path: Path) -> Iterator[Callable[..., AppClien
     with ExitStack() as stack:
 
         def make(**settings: object) -> AppClient:
-            app = create_app(Settings(**{"bundle": bundle, "store": tmp_path / "store.sqlite", **settings}))
+            app = create_app(
+                Settings(**{"bundle": bundle, "store": tmp_path / "store.sqlite", "auth": "off", **settings})
+            )
             return stack.enter_context(AppClient(app))
 
         yield make

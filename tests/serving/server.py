@@ -66,11 +66,13 @@ def free_port() -> int:
         return port
 
 
-def start_server(bundle: Path, store: Path, workers: int = 1, **settings: object) -> Server:
+def start_server(bundle: Path | None, store: Path, workers: int = 1, **settings: object) -> Server:
     """Start a server; settings become RECSYS_ variables."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
-    environment |= {"RECSYS_BUNDLE": str(bundle), "RECSYS_STORE": str(store)}
+    environment |= {"RECSYS_STORE": str(store), "RECSYS_AUTH": "off"}
+    environment |= {} if bundle is None else {"RECSYS_BUNDLE": str(bundle)}
+    environment |= {"RECSYS_LOG": "off", "OMP_NUM_THREADS": "1"}
     environment |= {f"RECSYS_{name.upper()}": str(value) for name, value in settings.items()}
     store.parent.mkdir(parents=True, exist_ok=True)
     log = store.with_suffix(f".{port}.log")
@@ -82,7 +84,9 @@ def start_server(bundle: Path, store: Path, workers: int = 1, **settings: object
 
 
 @contextmanager
-def running_server(bundle: Path, store: Path, workers: int = 1, **settings: object) -> Iterator[Server]:
+def running_server(
+    bundle: Path | None, store: Path, workers: int = 1, **settings: object
+) -> Iterator[Server]:
     """Start a server, wait until it is ready, and stop it in the end."""
     server = start_server(bundle, store, workers, **settings)
     try:

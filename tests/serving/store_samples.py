@@ -5,7 +5,7 @@ from pathlib import Path
 from recsys.recommender import LoggedEvent
 from serving.engine import Ask
 from serving.event_log import Impression
-from serving.sqlite_store import SqliteStore, open_sqlite_store
+from serving.sql_store import SqlStore, open_postgres_store, open_sqlite_store
 from serving.store import EventRow
 
 
@@ -27,9 +27,16 @@ def line(recommendation_id: str, user: str = "u") -> Impression:
         ("i2", "i3"),
         (0.1, 0.05),
         (1.0, 0.5),
-        ("i2", "i3"),
+        17,
+        scenario="home",
+        variant="b",
+        notes={"context": {"device": "phone"}},
     )
 
 
-def open_embedded(path: Path, **options: object) -> SqliteStore:
+def open_embedded(path: Path, **options: object) -> SqlStore:
     return open_sqlite_store(path, **{"max_pending": 1_000, "busy_timeout_s": 10, "synced": True, **options})
+
+
+def open_database(url: str, **options: object) -> SqlStore:
+    return open_postgres_store(url, **{"max_pending": 1_000, "timeout_s": 5, "synced": True, **options})

@@ -8,7 +8,9 @@ import pytest
 
 from recsys.artifacts.bundle import load_bundle
 from recsys.recommender import LoggedEvent, Recommender
-from serving.engine import Ask, Engine, answer, rank
+from serving.engine import Ask, answer, rank
+from serving.fleet import Fleet
+from serving.settings import Settings
 
 
 class Wrapped:
@@ -22,7 +24,10 @@ class Wrapped:
         self.event_types = recommender.event_types
         self.version = version
         self.reads_impressions = recommender.reads_impressions
+        self.attributes = recommender.attributes
+        self.feedback_types = recommender.feedback_types
         self.ladder = recommender.ladder
+        self.allowed = recommender.allowed
 
     def history(self, events, attributes=None):
         return self._recommender.history(events, attributes)
@@ -117,25 +122,26 @@ def test_what_was_merely_shown_may_be_shown_again(bundle, impressions, rung):
         assert served.support_events == (4 if impressions == "actions" else 2)
 
 
-def test_a_swap_under_load_never_mixes_versions(recommender):
+def test_a_swap_under_load_never_mixes_versions(recommender, tmp_path):
     """Each version puts its own mark into its answers: the mark must be that of the version read."""
     marked = {
         name: Wrapped(recommender, lambda r, name=name: replace(r, policy=name), version=name)
         for name in ("v1", "v2")
     }
-    engine = Engine(marked["v1"])
+    fleet = Fleet(Settings(auth="off", bundle=tmp_path), lambda folder: recommender, None)
+    fleet.put_in_use(marked["v1"])
     done = threading.Event()
 
     def swap():
         while not done.wait(0.0001):
             for each in marked.values():
-                engine.activate(each)
+                fleet.put_in_use(each)
 
     swapper = threading.Thread(target=swap)
     swapper.start()
     try:
         for _ in range(50):
-            current = engine.current
+            current = fleet.ready().champion
             assert answer(current, ask(recommender)).recommendation.policy == current.version
     finally:
         done.set()
@@ -143,7 +149,7 @@ def test_a_swap_under_load_never_mixes_versions(recommender):
 
 
 def test_the_endpoint_counts_fallbacks_and_activations(client, recommender, click):
-    client.service.engine.activate(Wrapped(recommender, _breaks_down))
+    client.service.fleet.put_in_use(Wrapped(recommender, _breaks_down))
     client.post("/v1/events", json=click("a"))
     body = client.post("/v1/recommend", json={"user": "a"}).json()
     assert (body["model"], len(body["items"])) == ("spoilt", 10)

@@ -46,14 +46,16 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
     errors = {row["index"]: row["error"] for row in answer.json()["rejected"]}
     assert sorted(errors) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert errors[1].startswith("item_id is 'no such item': not in the catalogue of ")
-    assert "send an id of its item table" in errors[1]
+    assert "send an id of its item table, or put the item first" in errors[1]
     assert "event_type is 'sneeze': not one of " in errors[4]
     assert "item_id is missing; send it" in errors[5]
     assert "more than 300 s after now" in errors[6]
     assert "value is 'much'" in errors[7]
     assert "position is -1: must be at least 0; send a larger number" in errors[8]
     assert "colour is not a field" in errors[9]
-    assert "what is shown is logged when it is served; send what the user did" in errors[10]
+    assert (
+        "what is shown is logged when it is served; name the recommendation_id to say otherwise" in errors[10]
+    )
     assert len(stored(client, "a")) == 2
 
 
@@ -192,9 +194,20 @@ def test_a_body_that_is_no_batch_is_told_so(client, body):
 def test_deleting_a_user_deletes_their_events_and_impressions_only(client, click):
     client.post("/v1/events", json=[click("a/b", 0), click("a/b", 1), click("c", 0)])
     shown = client.post("/v1/recommend", json={"user": "a/b"}).json()
-    assert client.delete("/v1/users/a%2Fb").json() == {"user": "a/b", "events": 2, "impressions": 1}
+    nothing = {"attributes": 0, "remaining": {"events": 0, "impressions": 0, "users": 0}}
+    assert client.delete("/v1/users/a%2Fb").json() == {
+        "user": "a/b",
+        "events": 2,
+        "impressions": 1,
+        **nothing,
+    }
     assert stored(client, "a/b") == []
-    assert client.delete("/v1/users/a%2Fb").json() == {"user": "a/b", "events": 0, "impressions": 0}
+    assert client.delete("/v1/users/a%2Fb").json() == {
+        "user": "a/b",
+        "events": 0,
+        "impressions": 0,
+        **nothing,
+    }
     again = client.post("/v1/recommend", json={"user": "a/b"}).json()
     assert again["support_events"] == 0
     assert again["recommendation_id"] != shown["recommendation_id"]

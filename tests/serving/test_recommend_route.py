@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from serving.engine import Ask, rank
+from serving.event_log import replay
 from tests.factories import write_tiny_bundle
 
 
@@ -26,6 +27,7 @@ def test_a_user_never_seen_gets_items_at_once(client):
     assert set(body) == {
         "recommendation_id",
         "model",
+        "variant",
         "policy",
         "seed",
         "served_by",
@@ -104,7 +106,6 @@ def test_the_link_answers_as_the_post_does(client, click):
         ({"user": "a", "n": 0}, 422, "n is 0: must be at least 1; send a larger number"),
         ({"user": "a", "n": 201}, 422, "n is 201: must be at most 200; ask for fewer, or raise RECSYS_MAX_N"),
         ({"user": "a", "n": "5"}, 422, "n is '5': must be a whole number; send one without quotes"),
-        ({"n": 5}, 422, "user is missing; send it"),
         ({"user": ""}, 422, "user is ''"),
         ({"user": "a\n"}, 422, "user is 'a\\n': must hold no control characters; remove them"),
         ({"user": 5}, 422, "user is 5: must be text; send it in quotes"),
@@ -163,7 +164,9 @@ def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client
     score = dict(
         zip(recommender.catalogue.ids(everything.items), everything.scores.astype(float), strict=True)
     )
-    left = {item_id: score[item_id] / temperature for item_id in line.candidates}
+    again = replay(recommender, line)  # the line says how many candidates there were, replaying it says which
+    assert len(again.candidates) == line.candidates
+    left = {item_id: score[item_id] / temperature for item_id in recommender.catalogue.ids(again.candidates)}
     for item in body["items"]:
         assert item["score"] == pytest.approx(score[item["item_id"]], abs=1e-5)
         logits = np.array(list(left.values()))

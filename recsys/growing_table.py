@@ -1,0 +1,76 @@
+"""The item table of a bundle with room behind it for items that came later."""
+
+import copy
+
+import numpy as np
+import torch
+
+from recsys.artifacts.bundle import QBundle
+from recsys.candidates.content import Likeness
+from recsys.models.item_table import ItemTable
+from recsys.models.student import StudentNetwork
+from recsys.types import FloatArray, IntArray
+
+_ROOM = 1_024
+
+
+class GrowingTable:
+    """Vectors of all items, the bundle's and those added; copied once there is something to add."""
+
+    def __init__(self, bundle: QBundle) -> None:
+        self.base_items = len(bundle.table)
+        self.items = self.base_items
+        self._show(bundle.table, bundle.student)
+
+    def put(self, index: int, like: Likeness) -> None:
+        """Give an added item the mean of what it is like."""
+        while index >= len(self.vectors):
+            self._grow()
+        near, weights = like.items, like.weights
+        for rows in (self.vectors, self.features, self.bias):
+            rows[index] = np.tensordot(weights, rows[near], axes=1)
+        self.items = max(self.items, index + 1)
+
+    def scores(self, items: IntArray, query: FloatArray) -> FloatArray:
+        """Return the inner products of items with a query [f(s), w_u, 1], (item,)."""
+        width = self.vectors.shape[1]
+        products = self.vectors[items] @ query[:width] + self.features[items] @ query[width:-1]
+        scores: FloatArray = products + self.bias[items] * query[-1]
+        return scores
+
+    def directions(self, items: IntArray) -> FloatArray:
+        """Return [e_i, φ(i)] with each half of equal weight, of length 1; (item, feature)."""
+        halves = [_of_length_one(rows[items]) for rows in (self.vectors, self.features)]
+        return _of_length_one(np.concatenate(halves, axis=1))
+
+    def _grow(self) -> None:
+        room = len(self.vectors) + max(_ROOM, self.base_items // 16)
+
+        def grown(column: torch.Tensor) -> torch.Tensor:
+            larger = torch.zeros((room, *column.shape[1:]), dtype=column.dtype)
+            larger[: self.items] = column[: self.items]
+            return larger
+
+        table = self.table
+        larger = ItemTable(
+            grown(table.vectors),
+            grown(table.bias),
+            grown(table.features),
+            table.mean_vector,  # of the bundle's items: what Q̄ means does not move with the catalogue
+            table.mean_bias,
+        )
+        student = copy.copy(self.student)  # the bundle's own stays as it is
+        student._buffers = {**self.student._buffers, "vectors": larger.vectors}
+        self._show(larger, student)
+
+    def _show(self, table: ItemTable, student: StudentNetwork) -> None:
+        self.table, self.student = table, student
+        self.vectors: FloatArray = table.vectors.numpy()
+        self.features: FloatArray = table.features.numpy()
+        self.bias: FloatArray = table.bias.numpy()
+
+
+def _of_length_one(rows: FloatArray) -> FloatArray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: FloatArray = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)
+    return scaled

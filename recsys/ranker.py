@@ -1,0 +1,87 @@
+"""What a ranker is asked for and answers with; the rankers themselves are in recsys/rankers.py."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+
+from recsys.candidates.content import Likeness
+from recsys.mdp.state import History
+from recsys.types import BoolArray, FloatArray, IntArray, LongArray
+
+ServedBy = Literal["adapted", "unadapted", "policy", "popular"]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Which items may be shown."""
+
+    mask: BoolArray  # (item,)
+
+    @cached_property
+    def count(self) -> int:
+        """How many they are."""
+        return int(self.mask.sum())
+
+    @cached_property
+    def everything(self) -> bool:
+        """Whether that is all."""
+        return self.count == len(self.mask)
+
+    @cached_property
+    def items(self) -> IntArray:
+        """Which they are, (allowed,)."""
+        return np.flatnonzero(self.mask).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best allowed candidates, best first; the first two have shape (candidate,)."""
+
+    items: IntArray
+    scores: FloatArray
+    support_events: int  # events of the history that the scores were adapted to, or made from
+    served_by: ServedBy
+    unit: float = 1.0  # of the scores, in which the temperature of exploration is given
+    samples: FloatArray | None = None  # scores under draws of the posterior, (draw, candidate)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How much of a history a ranking uses."""
+
+    adapt: bool = True  # fast weights, rather than what suits users in general
+    memory: bool = True  # the part of the state that sums over the history
+    samples: int = 0  # draws of the posterior to score with besides
+    seed: int = 0  # of the draws
+
+
+class Ranker(Protocol):
+    """Ranks the catalogue for a history; what it is read with and changed with share one thread."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs; empty for the student."""
+        ...
+
+    @property
+    def rungs(self) -> tuple[ServedBy, ...]:
+        """Ways in which it can answer, best first."""
+        ...
+
+    def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
+        """Return at least n allowed candidates without the banned items; fewer if there are no more."""
+        ...
+
+    def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
+        """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask."""
+        ...
+
+    def put(self, index: int, like: Likeness) -> None:
+        """Rank an item added to the catalogue like those it is like."""
+        ...
+
+    def directions(self, items: IntArray) -> FloatArray | None:
+        """Return vectors of length 1 whose products say how alike items are, (item, feature); None if it has none."""
+        ...

@@ -1,0 +1,1 @@
+"""Alembic's revisions of the live store; serving/migrating.py runs them."""

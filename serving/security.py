@@ -1,0 +1,139 @@
+"""Who may ask for what: API keys, kept as hashes, with scopes and a rate.
+
+A key is 32 random bytes, so one SHA-256 of it is enough: there is nothing to guess from a dictionary. Every request
+compares its hash with every key's in constant time. Keys are never logged; their names are.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.errors import UserError
+from recsys.frozen import Frozen
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+_PREFIX = "mq_"
+
+
+class ApiKey(Frozen):
+    """One key, as the file holds it."""
+
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...]
+
+
+_FILE = TypeAdapter(tuple[ApiKey, ...])
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+ANYBODY: Final = Caller("", frozenset(SCOPES))  # where keys are off
+
+
+class Keys:
+    """The keys that are let in."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        self._keys = [(bytes.fromhex(key.sha256), Caller(key.name, frozenset(key.scopes))) for key in keys]
+
+    def caller(self, secret: bytes) -> Caller | None:
+        """Return whose key this is; looks at all of them, however soon one fits."""
+        asked = hashlib.sha256(secret).digest()
+        found: Caller | None = None
+        for digest, caller in self._keys:
+            if hmac.compare_digest(digest, asked):
+                found = caller
+        return found
+
+
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """Return the keys of a file; raises UserError if there are none."""
+    try:
+        keys = _FILE.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        keys = ()
+    except (OSError, ValidationError) as error:
+        raise UserError(
+            f"{path} holds no API keys ({str(error).splitlines()[0]}); remove it and add keys anew"
+        ) from None
+    if not keys:
+        raise UserError(
+            f"no API keys in {path}; add one with `python -m serving keys add NAME --scopes read,write`, or set "
+            "RECSYS_AUTH=off to serve this machine alone"
+        )
+    return keys
+
+
+def add_key(path: Path, name: str, scopes: Sequence[Scope]) -> str:
+    """Add a key to a file and return it; only its hash is kept. Raises UserError if the name is taken."""
+    standing = _standing(path)
+    if any(key.name == name for key in standing):
+        raise UserError(f"{path} has a key named {name!r}; remove it first, or choose another name")
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    _write(path, (*standing, ApiKey(name=name, sha256=digest, scopes=tuple(scopes))))
+    return secret
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Remove a key; raises UserError if there is none of the name."""
+    standing = _standing(path)
+    if all(key.name != name for key in standing):
+        raise UserError(
+            f"{path} has no key named {name!r}; it has {', '.join(key.name for key in standing) or 'none'}"
+        )
+    _write(path, tuple(key for key in standing if key.name != name))
+
+
+def _standing(path: Path) -> tuple[ApiKey, ...]:
+    return read_keys(path) if path.exists() and path.stat().st_size else ()
+
+
+def _write(path: Path, keys: Sequence[ApiKey]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        json.dump([key.model_dump() for key in keys], out, indent=1)
+        out.write("\n")
+    beside.replace(path)
+
+
+class RateLimit:
+    """A bucket of tokens for each caller; `rate` come back a second, and at most `burst` are kept."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst = rate, burst
+        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens, when
+
+    def wait_s(self, caller: str, now: float | None = None) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        if not self.rate:
+            return 0.0
+        moment = time.monotonic() if now is None else now
+        tokens, since = self._buckets.get(caller, (float(self.burst), moment))
+        tokens = min(self.burst, tokens + (moment - since) * self.rate)
+        if len(self._buckets) > 10_000:  # addresses come and go
+            self._buckets.clear()
+        if tokens < 1.0:
+            self._buckets[caller] = (tokens, moment)
+            return (1.0 - tokens) / self.rate
+        self._buckets[caller] = (tokens - 1.0, moment)
+        return 0.0
