@@ -9,11 +9,11 @@ import numpy as np
 from recsys import columns
 from recsys.artifacts.bundle import PolicyBundle, QBundle, load_bundle
 from recsys.catalogue import Catalogue
-from recsys.config import ExplorationConfig
+from recsys.config import ExplorationConfig, RewardConfig
 from recsys.evaluation.ranking import tie_order
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
-from recsys.policies.exploration import draw_list, policy_name
+from recsys.policies.exploration import ListDistribution, draw_list, list_distribution, policy_name
 from recsys.rankers import ServedBy as ServedBy
 from recsys.rankers import ranker_of
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
@@ -118,10 +118,7 @@ class Recommender:
         A baseline has nothing to adapt and ignores `adapt`.
         """
         exploration = GREEDY if greedy else self._bundle.info.exploration
-        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
-        if exclude_seen:
-            had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
-            banned = np.union1d(banned, had).astype(np.int32)
+        banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         ranking = self._ranker.ranked(history, n, banned, adapt=adapt)
         scaled = ranking.scores / np.float32(ranking.unit)
         places, propensities = draw_list(scaled, n, exploration, np.random.default_rng(seed))
@@ -135,6 +132,35 @@ class Recommender:
             candidates=ranking.items,
             seed=seed,
         )
+
+    def distribution(
+        self,
+        history: History,
+        n: int,
+        *,
+        exclude: Collection[int] = (),
+        exclude_seen: bool = True,
+        adapt: bool = True,
+        greedy: bool = False,
+    ) -> ListDistribution:
+        """Return what `recommend` draws its lists from, for the same arguments."""
+        exploration = GREEDY if greedy else self._bundle.info.exploration
+        banned = self._banned(history, exclude, exclude_seen=exclude_seen)
+        ranking = self._ranker.ranked(history, n, banned, adapt=adapt)
+        return list_distribution(ranking.scores / np.float32(ranking.unit), ranking.items, exploration)
+
+    def _banned(self, history: History, exclude: Collection[int], *, exclude_seen: bool) -> IntArray:
+        """Return the items that must not be shown."""
+        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
+        if not exclude_seen:
+            return banned
+        had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
+        return np.union1d(banned, had).astype(np.int32)
+
+    @property
+    def reward(self) -> RewardConfig:
+        """What events are worth to what was learnt."""
+        return self._bundle.info.reward
 
     def what_to_ask(self, history: History, n: int) -> LongArray:
         """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask.

@@ -5,10 +5,13 @@ Plackett-Luce draws without replacement from softmax(score / temperature), in on
 2019); greedy is its limit and has propensity 1.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from recsys.config import ExplorationConfig
-from recsys.types import FloatArray, IntArray
+from recsys.types import BoolArray, FloatArray, IntArray, RealArray
 
 TENTH = 10
 NOISE = 1e-6  # scores closer than this, relative to their size, are equal
@@ -53,3 +56,48 @@ def draw_list(
     remaining = np.logaddexp.accumulate(drawn_logits[::-1])[::-1]
     propensity = np.exp(drawn_logits[:count] - remaining[:count])
     return drawn[:count].astype(np.int32), propensity.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ListDistribution:
+    """What a list could be: candidates, best first, drawn one after the other without replacement."""
+
+    items: IntArray  # (candidate,)
+    logits: RealArray | None  # (candidate,) of the draw; None: no draw, the best first
+
+    def given_above(self, shown: npt.NDArray[np.integer]) -> RealArray:
+        """Return the probability of each candidate at each position given what was shown above, (position, candidate).
+
+        Shown items that are no candidates take nobody's place.
+        """
+        above = (self.items == np.asarray(shown)[:, None]).cumsum(
+            axis=0
+        ) > 0  # (position, candidate), at it or above
+        taken: BoolArray = np.zeros_like(above)
+        taken[1:] = above[:-1]
+        if not len(self.items):
+            return np.zeros(taken.shape)
+        if self.logits is None:
+            best = np.argmin(taken, axis=1)
+            return np.where(taken, 0.0, np.eye(len(self.items))[best])
+        left = np.where(taken, -np.inf, self.logits)
+        top = left.max(axis=1, keepdims=True)
+        shares = np.exp(left - np.where(np.isfinite(top), top, 0.0))
+        total = shares.sum(axis=1, keepdims=True)
+        probability: RealArray = shares / np.where(total > 0, total, 1.0)
+        return probability
+
+    def propensities(self, shown: npt.NDArray[np.integer]) -> RealArray:
+        """Return the probability of each shown item given those above it, (position,); 0 for what is no candidate."""
+        own = self.items == np.asarray(shown)[:, None]
+        chances: RealArray = np.where(own, self.given_above(shown), 0.0).sum(axis=1)
+        return chances
+
+
+def list_distribution(scores: FloatArray, items: IntArray, config: ExplorationConfig) -> ListDistribution:
+    """Return what `draw_list` draws from scores of items, (candidate,) both, best first."""
+    if config.kind == "greedy":
+        return ListDistribution(items, None)
+    return ListDistribution(
+        items, (scores.astype(np.float64) - scores.max(initial=-np.inf)) / config.temperature
+    )

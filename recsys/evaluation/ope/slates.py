@@ -63,14 +63,13 @@ class Slates:
     @cached_property
     def ratio(self) -> RealArray:
         """w_k, (list, position); 1 where there is no item."""
-        ratio: RealArray = np.ones(self.chosen.shape)
-        np.divide(self.chosen, self.propensity, out=ratio, where=self.shown)
-        return ratio
+        return np.asarray(np.where(self.shown, self.chosen / np.where(self.shown, self.propensity, 1.0), 1.0))
 
     @cached_property
     def above(self) -> RealArray:
         """w_1 … w_k, (list, position)."""
-        return np.cumprod(self.ratio, axis=1)
+        products: RealArray = np.cumprod(self.ratio, axis=1)
+        return products
 
     def rounds(self) -> Rounds:
         """Return the lists as rounds: whole lists are the actions, their total rewards the rewards."""

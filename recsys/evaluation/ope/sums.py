@@ -7,7 +7,7 @@ when there are more clusters than blocks. Memory is blocks × columns, whatever 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -23,6 +23,44 @@ LOGGING: Final = "logging"  # the column of what the logging policy earned
 Kind = Literal["count", "weight", "other"]
 
 Columns = Mapping[str, Terms]
+
+
+class Weighted(Protocol):
+    """Rounds of one policy, or lists, as sums read them; arrays of shape (round,)."""
+
+    @property
+    def weight(self) -> RealArray:
+        """Importance weight, 1 in expectation."""
+        ...
+
+    @property
+    def reward(self) -> RealArray:
+        """What was earned."""
+        ...
+
+    @property
+    def residual(self) -> RealArray:
+        """Reward minus the model's."""
+        ...
+
+    @property
+    def propensity(self) -> RealArray:
+        """Probability of what was logged."""
+        ...
+
+    @property
+    def cluster(self) -> LongArray | None:
+        """User or session; None: rounds are independent."""
+        ...
+
+    @property
+    def max_weight(self) -> float:
+        """Largest weight there can be; inf if unknown."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of rounds."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +93,7 @@ class Sums:
     """Sums by block; θ = Σ base / Σ count + Σ numerator / Σ denominator for each column."""
 
     names: tuple[str, ...]
+    block: LongArray  # (block,) which of all blocks these are
     count: RealArray  # (block,) rounds
     base: RealArray  # (block, column)
     numerator: RealArray  # (block, column)
@@ -137,7 +176,7 @@ class Accumulator:
     _most: list[float] = field(default_factory=list)  # largest weight there can be
     _least: float = 1.0  # propensity seen
 
-    def add(self, policies: Mapping[str, Rounds], columns: Columns, block: LongArray | None = None) -> None:
+    def add(self, policies: Mapping[str, Weighted], columns: Columns, block: LongArray | None = None) -> None:
         """Add rounds: the same ones in every policy, with the terms of every column; `block` is (round,)."""
         arrays, layout = _distinct(columns, [rounds.weight for rounds in policies.values()])
         rounds = next(iter(policies.values()))
@@ -187,6 +226,7 @@ class Accumulator:
         base = np.where([entry[0] == _NOTHING for entry in self._layout], 0.0, base)
         return Sums(
             self._names,
+            np.flatnonzero(seen).astype(np.int64),
             count[seen],
             base,
             numerator,
