@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsys.evaluation.ope.accumulate import sum_rounds
 from recsys.evaluation.ope.estimators import (
     ClippedIPS,
     Estimator,
@@ -18,7 +19,6 @@ from recsys.evaluation.ope.estimators import (
     snips,
 )
 from recsys.evaluation.ope.rounds import Rounds
-from recsys.evaluation.ope.sums import sum_rounds
 from tests.truth.bandits import Bandit, bandit, softmax
 
 LOGS = 300

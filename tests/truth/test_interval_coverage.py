@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recsys.evaluation.ope.accumulate import sum_rounds
 from recsys.evaluation.ope.bounds import confidence_sequence, empirical_bernstein
 from recsys.evaluation.ope.clustered import (
     bootstrap_intervals,
@@ -12,7 +13,6 @@ from recsys.evaluation.ope.clustered import (
 )
 from recsys.evaluation.ope.estimators import doubly_robust, ips, snips
 from recsys.evaluation.ope.likelihood import likelihood_interval
-from recsys.evaluation.ope.sums import sum_rounds
 from tests.truth.bandits import bandit
 
 LOGS = 400

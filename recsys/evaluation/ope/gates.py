@@ -6,7 +6,7 @@ and even, and it is near 100 %. Their mean is not 1, and that is tested first.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from scipy import stats
@@ -16,6 +16,9 @@ from recsys.evaluation.ope.sums import Sums
 from recsys.types import LongArray, RealArray
 
 Verdict = Literal["pass", "warn", "fail"]
+_IMMATERIAL: Final = (
+    1e-4  # of a mean weight: less than that is rounding, and moves no value that anybody would see
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def weight_gates(sums: Sums, policy: int, bounds: GateBounds | None = None) -> l
     summary = sums.weights[policy]
     spread = _control_error(sums, policy)
     gap = summary.mean - 1.0
-    exact = abs(gap) < 1e-9
+    exact = abs(gap) < _IMMATERIAL
     z = 0.0 if exact else gap / spread if spread > 0 else np.copysign(np.inf, gap)
     missing = max(0.0, -(gap + 2.0 * spread)) if np.isfinite(spread) else 0.0
     low_mean = summary.mean <= 0.0 or abs(z) > bounds.mean_weight_z
@@ -71,7 +74,7 @@ def weight_gates(sums: Sums, policy: int, bounds: GateBounds | None = None) -> l
             "fail" if missing > bounds.missing_support else "pass",
             missing,
             f"≤ {bounds.missing_support:.0%}",
-            f"at least {missing:.0%} of what the policy would show could not have been logged"
+            f"at least {missing:.1%} of what the policy would show could not have been logged"
             if missing > 0
             else "no sign that the policy shows what could not have been logged",
         ),

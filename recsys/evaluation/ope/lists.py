@@ -50,8 +50,8 @@ class ListRounds:
         slates = self.slates
         if self.assumption == "independent":
             return slates.shown.astype(np.float64)
-        before: RealArray = np.concatenate([np.ones((len(slates), 1)), slates.above[:, :-1]], axis=1)
-        return before * slates.shown
+        above = np.concatenate([np.ones((len(slates), 1)), slates.above[:, :-1]], axis=1)
+        return np.asarray(above * slates.shown, np.float64)
 
     @cached_property
     def weight(self) -> RealArray:
@@ -70,7 +70,8 @@ class ListRounds:
         """Total reward minus the model's, (list,)."""
         if self.slates.q_logged is None:
             return self.reward
-        return self.reward - (self.slates.q_logged * self.slates.shown).sum(axis=1)
+        modelled: RealArray = (self.slates.q_logged * self.slates.shown).sum(axis=1)
+        return self.reward - modelled
 
     @cached_property
     def propensity(self) -> RealArray:

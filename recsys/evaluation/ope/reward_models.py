@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.errors import UserError
-from recsys.evaluation.ope.sums import hashed
+from recsys.evaluation.ope.accumulate import hashed
 from recsys.types import FloatArray, LongArray, RealArray
 
 Features = npt.NDArray[np.floating[Any]]

@@ -63,13 +63,13 @@ class Slates:
     @cached_property
     def ratio(self) -> RealArray:
         """w_k, (list, position); 1 where there is no item."""
-        return np.asarray(np.where(self.shown, self.chosen / np.where(self.shown, self.propensity, 1.0), 1.0))
+        top, bottom = np.where(self.shown, self.chosen, 1.0), np.where(self.shown, self.propensity, 1.0)
+        return np.asarray(top / bottom, np.float64)
 
     @cached_property
     def above(self) -> RealArray:
         """w_1 … w_k, (list, position)."""
-        products: RealArray = np.cumprod(self.ratio, axis=1)
-        return products
+        return np.asarray(np.cumprod(self.ratio, axis=1), np.float64)
 
     def rounds(self) -> Rounds:
         """Return the lists as rounds: whole lists are the actions, their total rewards the rewards."""

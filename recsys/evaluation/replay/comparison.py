@@ -12,9 +12,10 @@ import numpy as np
 
 from recsys.config import RewardConfig
 from recsys.errors import UserError
+from recsys.evaluation.ope.accumulate import Accumulator, hashed
 from recsys.evaluation.ope.estimators import Terms
 from recsys.evaluation.ope.lists import Assumption, ListRounds, floored_columns, list_columns
-from recsys.evaluation.ope.sums import BLOCKS, LOGGING, Accumulator, Sums, hashed
+from recsys.evaluation.ope.sums import BLOCKS, LOGGING, Sums
 from recsys.evaluation.replay.drive import (
     HISTORY_EVENTS,
     ReplayedLists,
@@ -23,7 +24,7 @@ from recsys.evaluation.replay.drive import (
     fit_list_model,
     replay,
 )
-from recsys.evaluation.replay.log import EventSource
+from recsys.evaluation.replay.log import EventSource, RequestTable
 from recsys.evaluation.replay.policies import EvaluationPolicy
 from recsys.types import LongArray, RealArray
 
@@ -64,6 +65,7 @@ class Sample:
     reward: RealArray
     cluster: LongArray
     time: LongArray
+    propensity: RealArray  # of the first item
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def replay_policies(
     options: ReplayOptions,
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     on_request: Callable[[], None] = lambda: None,
+    propensities: Callable[[RequestTable], RealArray] | None = None,
 ) -> Replayed:
     """Replay a log; raises UserError if no list can be used."""
     if not policies:
@@ -119,6 +122,7 @@ def replay_policies(
         options.history_events,
         options.max_weight,
         on_request,
+        propensities,
     ):
         kept.add(lists)
     if not tally.requests:
@@ -199,7 +203,15 @@ class _Kept:
         first = next(iter(rounds.values()))
         assert first.cluster is not None  # noqa: S101
         weight = {name: each.weight[part] for name, each in rounds.items()}
-        self._samples.append(Sample(weight, first.reward[part], first.cluster[part], lists.time[part]))
+        self._samples.append(
+            Sample(
+                weight,
+                first.reward[part],
+                first.cluster[part],
+                lists.time[part],
+                first.slates.propensity[part, 0],
+            )
+        )
         self._sampled += len(self._samples[-1].reward)
 
     def done(self, tally: Tally) -> Replayed:
@@ -209,6 +221,7 @@ class _Kept:
             np.concatenate([part.reward for part in self._samples]),
             np.concatenate([part.cluster for part in self._samples]),
             np.concatenate([part.time for part in self._samples]),
+            np.concatenate([part.propensity for part in self._samples]),
         )
         return Replayed(
             names,

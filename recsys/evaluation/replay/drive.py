@@ -67,7 +67,6 @@ class Vocabulary:
         self._code: dict[str, int] = {}
         self.first_shown: dict[int, int] = {}
         self.span = (2**62, -(2**62))  # microseconds of the first and last request
-        self.span = (2**62, -(2**62))  # microseconds of the first and last request
 
     def __len__(self) -> int:
         return len(self._code)
@@ -298,10 +297,6 @@ def _note_first_shown(vocabulary: Vocabulary, requests: RequestTable) -> None:
     shown = requests.item >= 0
     times = np.broadcast_to(requests.time[:, None], requests.item.shape)[shown]
     items = requests.item[shown]
-    vocabulary.span = (
-        min(vocabulary.span[0], int(times.min())),
-        max(vocabulary.span[1], int(times.max())),
-    )
     vocabulary.span = (
         min(vocabulary.span[0], int(times.min())),
         max(vocabulary.span[1], int(times.max())),

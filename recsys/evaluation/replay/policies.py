@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from recsys.catalogue import Catalogue
+from recsys.config import RewardConfig
 from recsys.errors import UserError
 from recsys.policies.exploration import ListDistribution
 from recsys.recommender import LoggedEvent, Recommender
@@ -71,6 +72,11 @@ class ServedPolicy:
     def version(self) -> str:
         """The bundle's version, as it stands in logs."""
         return self._recommender.version
+
+    @property
+    def reward(self) -> RewardConfig:
+        """What events are worth to what the bundle learnt."""
+        return self._recommender.reward
 
     def distribution(self, request: Request) -> ListDistribution:
         """Return what the recommender draws from, for the history that the endpoint would have built."""

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import UserError
+from recsys.evaluation.ope.accumulate import Accumulator, hashed, sum_rounds, sum_stream, terms_of
 from recsys.evaluation.ope.clustered import clustered_intervals
 from recsys.evaluation.ope.estimators import doubly_robust, ips, self_normalised_dr, snips
 from recsys.evaluation.ope.rounds import Rounds, reduce_rounds
-from recsys.evaluation.ope.sums import Accumulator, hashed, sum_rounds, sum_stream, terms_of
 from tests.truth.bandits import bandit
 
 ESTIMATORS = {"ips": ips, "snips": snips, "dr": doubly_robust, "sndr": self_normalised_dr}
