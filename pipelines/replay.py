@@ -174,7 +174,11 @@ def find_policy(
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{text!r} cannot be imported ({error}); is it on the path?") from None
-    made = found() if isinstance(found, type) or not hasattr(found, "distribution") else found
+    makes = isinstance(found, type) or (callable(found) and not hasattr(found, "distribution"))
+    try:
+        made = found() if makes else found
+    except TypeError:  # it asks for arguments that nobody has
+        made = None
     if not all(hasattr(made, part) for part in ("name", "item_ids", "reads_impressions", "distribution")):
         raise UserError(
             f"{text!r} is no policy; it needs name, item_ids, reads_impressions and distribution "
