@@ -101,12 +101,13 @@ def average_precision(hit: BoolArray, relevant: LongArray) -> FloatArray:
 
 def hit_rate(hit: BoolArray) -> FloatArray:
     """Return 1 if the list holds a relevant item, else 0; (user,)."""
-    return hit.any(axis=1).astype(np.float32)
+    return np.asarray(hit.any(axis=1), np.float32)
 
 
 def precision(hit: BoolArray) -> FloatArray:
     """Return the share of positions with a relevant item, hits / positions; (user,)."""
-    return (hit.sum(axis=1) / max(hit.shape[1], 1)).astype(np.float32)
+    found: FloatArray = (hit.sum(axis=1) / max(hit.shape[1], 1)).astype(np.float32)
+    return found
 
 
 def ranked_gains(scores: FloatArray, gain: FloatArray, cutoff: int, ties: IntArray) -> FloatArray:

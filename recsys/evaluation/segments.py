@@ -1,7 +1,7 @@
 """Metrics by segment: users who share a country, a season, a number of events; with what many questions cost.
 
-Bounds hold for all segments at once, and p-values of differences are adjusted: among twenty segments one is found at 5 %
-without any difference.
+Bounds hold for all segments at once, and p-values of differences are adjusted: among twenty segments one is found at
+5 % without any difference.
 """
 
 from collections.abc import Sequence

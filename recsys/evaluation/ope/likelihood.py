@@ -30,9 +30,13 @@ _FLAT = 1e-12  # variance of a control below this, relative to its square, is no
 class Corners:
     """Clusters that the log might have missed."""
 
-    numerator: RealArray  # (corner,)
+    lowest: RealArray  # (corner,) numerator with the reward that makes it least: for the lower bound
+    highest: RealArray  # (corner,) … and greatest
     count: RealArray  # (corner,)
     control: RealArray  # (corner, policy)
+    reference: (
+        int  # the corner that the data ask for: the largest weight where weights fell short of 1, else none
+    )
 
 
 def likelihood_interval(
@@ -61,17 +65,28 @@ def likelihood_interval(
     if [sums.kinds[place] for place in places] == ["other"]:
         (place,) = places  # a ratio of its own, such as replay: no weights to constrain
         count = sums.denominator[:, place]
-        corners = Corners(np.array(rewards), np.ones(2), np.zeros((2, 0)))
+        corners = Corners(
+            np.array(rewards[:1]), np.array(rewards[1:]), np.ones(1), np.zeros((1, 0)), reference=0
+        )
         low, high = _bounds(sums.numerator[:, place], count, np.zeros((len(sums), 0)), corners, confidence)
-    elif any(np.isinf(bound) for bound in most.values()):
-        low, high = _unbounded(sums, places, spans, confidence)
     else:
         numerator = np.zeros(len(sums))
         for place, coefficient in places.items():
             numerator += coefficient * (sums.base[:, place] + sums.numerator[:, place])
         policies = sorted(most)
-        corners = _corners(sums, places, spans, most, policies)
-        low, high = _bounds(numerator, sums.count, sums.control[:, policies], corners, confidence)
+        endless = any(np.isinf(bound) for bound in most.values())
+        corners = _corners(sums, places, spans, dict.fromkeys(most, 0.0) if endless else most, policies)
+        control = sums.control[:, policies]
+        short = bool((control.sum(axis=0) < 0.0).any())
+        missed = 1.0 + 1.0 / len(sums) if endless else np.inf  # cost of a cluster whose share is 0
+        low, high = _bounds(
+            numerator, sums.count, control, corners, confidence, missed if endless and short else None
+        )
+        if endless:
+            cost = missed if short else _cost(numerator, sums.count, control, corners)
+            budget = _threshold(sums, confidence) + cost - missed
+            ends = _unbounded(sums, places, spans, budget)
+            low, high = min(low, ends[0]), max(high, ends[1])
     least = sum(min(c * rewards[0], c * rewards[1]) for c in places.values())
     highest = sum(max(c * rewards[0], c * rewards[1]) for c in places.values())
     low, high = max(low, least), min(high, highest)
@@ -102,41 +117,64 @@ def _corners(
 ) -> Corners:
     """Return an average cluster with one round replaced: weights 0 or largest, the reward least or greatest."""
     size = float(sums.count.mean())
-    numerators, controls = [], []
-    for end, weights in product((0, 1), list(product(*[(0.0, most[policy]) for policy in policies]))):
+    combinations = list(product(*[(0.0, most[policy]) for policy in policies]))
+    numerators = np.zeros((2, len(combinations)))  # (least or greatest reward, corner)
+    for corner, weights in enumerate(combinations):
         weight_of = dict(zip(policies, weights, strict=True))
-        total = 0.0
         for (place, coefficient), span in zip(places.items(), spans, strict=True):
             policy = sums.policy_of(place)
             weight = 1.0 if policy is None else weight_of[policy]
             base = float(sums.base[:, place].sum() / sums.count.sum())
             rest = float(sums.numerator[:, place].sum() / sums.count.sum()) + base
-            total += coefficient * (base + weight * span[end] + rest * (size - 1.0))
-        numerators.append(total)
-        controls.append([weight - 1.0 for weight in weights])
+            numerators[:, corner] += coefficient * (base + weight * np.array(span) + rest * (size - 1.0))
+    table = np.array(combinations).reshape(len(combinations), len(policies))
+    wanted = [most[policy] if sums.control[:, policy].sum() < 0.0 else 0.0 for policy in policies]
+    reference = int(np.argmin(np.abs(table - np.array(wanted)).sum(axis=1)))
     return Corners(
-        np.array(numerators),
-        np.full(len(numerators), size),
-        np.array(controls).reshape(len(numerators), len(policies)),
+        numerators.min(axis=0), numerators.max(axis=0), np.full(len(table), size), table - 1.0, reference
     )
 
 
-def _bounds(
-    numerator: RealArray, count: RealArray, control: RealArray, corners: Corners, confidence: float
-) -> tuple[float, float]:
-    """Return the least and greatest Σ q m / Σ q n over all corners."""
+def _threshold(sums: Sums, confidence: float) -> float:
+    return float(stats.f.isf(1.0 - confidence, 1, len(sums)))
+
+
+def _cost(numerator: RealArray, count: RealArray, control: RealArray, corners: Corners) -> float:
+    """Return what the constraint on the weights costs at the reference corner."""
+    mean, spread, number = _moments(numerator, count, control, corners, corners.lowest)
+    return float(_given_controls(mean, spread, number)[0][corners.reference])
+
+
+def _moments(
+    numerator: RealArray, count: RealArray, control: RealArray, corners: Corners, extreme: RealArray
+) -> tuple[RealArray, RealArray, int]:
+    """Return mean and covariance of (m, n, c) with each corner added, by corner, and the number of clusters."""
     rows = np.column_stack([np.ones(len(numerator)), numerator, count, control])  # (cluster, 3 + policy)
-    added = np.column_stack(
-        [np.ones(len(corners.numerator)), corners.numerator, corners.count, corners.control]
-    )
+    added = np.column_stack([np.ones(len(extreme)), extreme, corners.count, corners.control])
     moments = rows.T @ rows + np.einsum("ki,kj->kij", added, added)  # (corner, 3 + policy, 3 + policy)
     number = len(rows) + 1
     mean = moments[:, 0, 1:] / number
     spread = moments[:, 1:, 1:] / number - np.einsum("ki,kj->kij", mean, mean)
-    forced, left_mean, left = _given_controls(mean, spread, number)
-    budget = float(stats.f.isf(1.0 - confidence, 1, len(rows))) + forced.min(initial=np.inf) - forced
-    low, high = _fieller(left_mean, left, number, budget)
-    return float(low.min(initial=np.inf)), float(high.max(initial=-np.inf))
+    return mean, spread, number
+
+
+def _bounds(
+    numerator: RealArray,
+    count: RealArray,
+    control: RealArray,
+    corners: Corners,
+    confidence: float,
+    cost: float | None = None,
+) -> tuple[float, float]:
+    """Return the least and greatest Σ q m / Σ q n over all corners; `cost` replaces that of the reference corner."""
+    ends = []
+    for side, extreme in enumerate((corners.lowest, corners.highest)):
+        mean, spread, number = _moments(numerator, count, control, corners, extreme)
+        forced, left_mean, left = _given_controls(mean, spread, number)
+        reference = float(forced[corners.reference]) if cost is None else cost
+        budget = float(stats.f.isf(1.0 - confidence, 1, len(numerator))) + reference - forced
+        ends.append(_fieller(left_mean, left, number, budget)[side])
+    return float(ends[0].min(initial=np.inf)), float(ends[1].max(initial=-np.inf))
 
 
 def _given_controls(
@@ -158,7 +196,7 @@ def _given_controls(
 
 
 def _fieller(
-    mean: RealArray, spread: RealArray, number: int, budget: RealArray
+    mean: RealArray, spread: RealArray, number: float, budget: RealArray
 ) -> tuple[RealArray, RealArray]:
     """Return the roots of N (m̃ − θ ñ)² = Δ (S_mm − 2 θ S_mn + θ² S_nn), (corner,) each; no bound where it has none."""
     allowed = budget >= 0.0
@@ -175,7 +213,7 @@ def _fieller(
 
 
 def _unbounded(
-    sums: Sums, places: Mapping[int, float], spans: list[tuple[float, float]], confidence: float
+    sums: Sums, places: Mapping[int, float], spans: list[tuple[float, float]], budget: float
 ) -> tuple[float, float]:
     """Return the limits for a largest weight of infinity.
 
@@ -189,11 +227,11 @@ def _unbounded(
             policy = sums.policy_of(place)
             numerator += coefficient * (sums.base[:, place] + sums.numerator[:, place])
             if policy is not None:
-                numerator -= (
-                    coefficient * span[side if coefficient > 0 else 1 - side] * sums.control[:, policy]
-                )
+                end = span[side if coefficient > 0 else 1 - side]
+                numerator -= coefficient * end * sums.control[:, policy]
         rows = np.column_stack([numerator, sums.count])
         mean, spread = rows.mean(axis=0)[None], np.cov(rows.T, bias=True).reshape(1, 2, 2)
-        budget = np.full(1, stats.f.isf(1.0 - confidence, 1, len(sums)))
-        ends.append(float(_fieller(mean, spread, len(sums), budget)[side][0]))
+        # the missed cluster has a share of 0, which costs what it costs whatever the bound
+        number = (len(sums) + 1.0) ** 2 / len(sums)
+        ends.append(float(_fieller(mean, spread, number, np.array([budget]))[side][0]))
     return ends[0], ends[1]
