@@ -26,6 +26,7 @@ from recsys.randomness import numpy_generator
 
 ESTIMATORS: dict[str, Estimator] = {"ips": ips, "snips": snips, "dr": doubly_robust}
 BOOTSTRAP = 200
+MOST_RESAMPLED = 1000  # rounds; with more the sandwich says the same
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
         cells = [f"{row['cell']} (n = {row['rounds']:,}, ESS {row['overlap']:.1%})", f"{row['refused']:.0%}"]
         for name in names:
             share = row["coverage_unrefused"].get(name) if row["refused"] < 0.5 else row["coverage"].get(name)
-            text = "" if share is None else f"{share:.3f} / {row['width'][name]:.3f}"
+            text = (
+                "" if share is None or name not in row["width"] else f"{share:.3f} / {row['width'][name]:.3f}"
+            )
             cells.append(f"({text})" if text and row["refused"] >= 0.5 else text)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -172,12 +175,14 @@ def main() -> None:
     parser.add_argument("--logs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", default="", help="cells whose names contain this")
+    parser.add_argument("--part", type=int, default=0, help="of --of processes that share the cells")
+    parser.add_argument("--of", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("coverage.json"))
     parser.add_argument("--table", type=Path, default=None)
     given = parser.parse_args()
     rows = []
-    for cell in CELLS:
-        if given.only in cell.name:
+    for number, cell in enumerate(CELLS):
+        if given.only in cell.name and number % given.of == given.part:
             rows.append(study(cell, given.logs, given.seed))
             print(as_table(rows[-1:]).splitlines()[-1], flush=True)
     given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
