@@ -12,67 +12,26 @@ sampling, whose weights die over a life.
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import stats
 
+from pipelines.experiments.policy_ordering_lives import lives
+from pipelines.experiments.policy_ordering_worlds import ordering, policies
 from recsys.evaluation.ope.accumulate import Accumulator
 from recsys.evaluation.ope.estimators import Terms
-from recsys.evaluation.ope.fqe import FQESettings, FQESteps, fit_q, values_under
 from recsys.evaluation.ope.gates import refused, weight_gates
 from recsys.evaluation.ope.lists import ListRounds, list_columns
 from recsys.evaluation.ope.reward_models import folds_of
 from recsys.evaluation.ope.slates import Slates
 from recsys.evaluation.ope.sums import LOGGING
-from recsys.evaluation.ope.trajectories import (
-    Trajectories,
-    per_decision_is,
-    sequential_dr,
-    weighted_per_decision_is,
-    weighted_sequential_dr,
-)
-from recsys.logs.simulator import NONE, World, WorldSettings, make_world
-from recsys.logs.simulator_policies import (
-    LoggingSettings,
-    SegmentPolicy,
-    logging_policy,
-    random_policy,
-    segment_policy,
-)
-from recsys.logs.simulator_stream import simulate
+from recsys.logs.simulator import World, WorldSettings, make_world
 from recsys.logs.simulator_values import class_rewards
-from recsys.models.vector_network import VectorNetwork, VectorShape
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray, RealArray
 
-LENGTH, LOOKS, DISCOUNT = 5, 0.8, 0.9
-
-
-def policies(world: World) -> dict[str, SegmentPolicy]:
-    """Return the ten."""
-
-    def made(name: str, **changes: float) -> SegmentPolicy:
-        policy = logging_policy(world, LoggingSettings(**{"exploration": 0.1, **changes}))
-        return segment_policy(name, policy.probability)
-
-    best = made("sharp", temperature=0.45)
-    upside = 1.0 / best.probability
-    return {
-        "random": random_policy(world),
-        "as logged": made("as logged"),
-        "cooler": made("cooler", temperature=0.6),
-        "sharp": best,
-        "warmer": made("warmer", temperature=1.2),
-        "popularity": made("popularity", segment_weight=0.0),
-        "segment": made("segment", segment_weight=1.0),
-        "cool segment": made("cool segment", segment_weight=1.0, temperature=0.55),
-        "half random": segment_policy("half random", 0.5 * best.probability + 0.5 / world.settings.items),
-        "upside down": segment_policy("upside down", upside / upside.sum(axis=1, keepdims=True)),
-    }  # fmt: skip
+LENGTH, LOOKS = 5, 0.8
 
 
 def expected_rewards(world: World) -> RealArray:
@@ -188,119 +147,6 @@ def fitted(
         seen, earned = seen.reshape(segments, items), earned.reshape(segments, items)
         everyone = (earned.sum(axis=0) + 10.0 * earned.sum() / seen.sum()) / (seen.sum(axis=0) + 10.0)
         out[number] = (earned + 20.0 * everyone) / (seen + 20.0)
-    return out
-
-
-def lives(world: World, users: int, seed: int) -> dict[str, Any]:
-    """Return exact and estimated discounted values of the ten from one log of whole lives."""
-    generator = numpy_generator(seed, "policy ordering, lives")
-    ten = policies(world)
-    logged = ten["as logged"]
-    segment_of, actions = simulate(world, logged, users, generator, arrival_days=30.0)
-    segment = segment_of[actions.user].astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(actions.user, minlength=users))]).astype(np.int64)
-    reward = np.asarray(world.settings.response_reward)[actions.response].astype(np.float64)
-    features = observed(world, actions.item, actions.response, actions.session, segment, offsets)
-    last = np.zeros(len(reward), bool)
-    last[offsets[1:] - 1] = True
-    following = np.where(last, 0, np.minimum(np.arange(len(reward)) + 1, len(reward) - 1))
-    rows = {}
-    for name, policy in ten.items():
-        chances = policy.probability.astype(np.float32)
-        steps = FQESteps(
-            lambda rows: torch.from_numpy(features[rows]),
-            lambda rows: torch.from_numpy(features[following[rows]]),
-            actions.item.astype(np.int64),
-            reward.astype(np.float32),
-            np.where(last, 0.0, DISCOUNT).astype(np.float32),
-            lambda rows, chances=chances: chances[segment[following[rows]]],  # type: ignore[misc]
-        )
-        torch.manual_seed(seed)
-        shape = VectorShape(
-            features.shape[1], world.settings.items, hidden=(64,), action_features=16, dueling=True
-        )
-        network = VectorNetwork(shape)
-        fit_q(network, steps, FQESettings(rounds=25, updates=40, batch=512, rate=5e-3), generator)
-        q_logged, value = values_under(
-            network,
-            steps.state,
-            lambda rows, chances=chances: chances[segment[rows]],
-            steps.action,  # type: ignore[misc]
-        )
-        made = Trajectories(
-            offsets,
-            reward,
-            actions.propensity,
-            policy.probability[segment, actions.item],
-            DISCOUNT,
-            q_logged.astype(np.float64),
-            value.astype(np.float64),
-        )
-        found = {
-            "fqe": float(value[offsets[:-1]].mean()),
-            "pdis": float(per_decision_is(made).numerator.mean()),
-            "wpdis": float(weighted_per_decision_is(made).numerator.mean()),
-            "dr": float(sequential_dr(made).numerator.mean()),
-            "wdr": float(weighted_sequential_dr(made).numerator.mean()),
-        }
-        effective = made.effective_by_step()
-        alive = int(np.argmax(effective < 100.0)) if (effective < 100.0).any() else len(effective)
-        rows[name] = {
-            "truth": policy.start_value(world, DISCOUNT),
-            "estimates": found,
-            "steps with an effective sample of 100": alive,
-            "refused": False,
-        }
-    return {
-        "users": users,
-        "policies": rows,
-        "ordering": ordering(rows, ("fqe", "pdis", "wpdis", "dr", "wdr")),
-    }
-
-
-def observed(
-    world: World, item: Any, response: Any, session: Any, segment: LongArray, offsets: LongArray
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return what a recommender sees before each step, (step, feature): segment, recent topics, responses, session."""
-    first = np.zeros(len(item), bool)
-    first[offsets[:-1]] = True
-    start = first | np.append(True, session[1:] != session[:-1])
-    parts = [np.eye(world.settings.segments)[segment], start[:, None]]
-    topic = np.eye(world.settings.topics)[world.topic[item]]
-    kind = np.eye(3)[world.kind[item]] * (response != NONE)[:, None]
-    silent = (response == NONE)[:, None]
-    cut = start.copy()
-    for lag in (1, 2, 3):
-        back = np.concatenate([np.zeros((lag, topic.shape[1])), topic[:-lag]])
-        parts.append(np.where(cut[:, None], 0.0, back))
-        parts.append(np.where(cut[:, None], 0.0, np.concatenate([np.zeros((lag, 1)), silent[:-lag]])))
-        cut = cut | np.concatenate([np.ones(lag, bool), start[:-lag]])
-    # trust is moved by answered bait and lasting items, over a whole life
-    moved = np.cumsum(kind, axis=0) - kind
-    parts.append(np.tanh((moved - np.repeat(moved[offsets[:-1]], np.diff(offsets), axis=0)) / 3.0))
-    return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def ordering(
-    rows: Mapping[str, Mapping[str, Any]], estimators: tuple[str, ...]
-) -> dict[str, dict[str, float]]:
-    """Return rank correlation, regret of picking by estimate and mean bias of each estimator, over policies."""
-    out = {}
-    names = list(rows)
-    for label, kept in (
-        ("all", names),
-        ("not refused", [name for name in names if not rows[name]["refused"]]),
-    ):
-        truth = np.array([rows[name]["truth"] for name in kept])
-        for estimator in estimators:
-            guess = np.array([rows[name]["estimates"][estimator] for name in kept])
-            out[f"{estimator}, {label}"] = {
-                "policies": len(kept),
-                "rank_correlation": float(stats.spearmanr(truth, guess).statistic),
-                "regret": float((truth.max() - truth[int(np.argmax(guess))]) / truth.max()),
-                "mean_relative_error": float(np.mean(guess / truth - 1.0)),
-                "worst_relative_error": float(np.abs(guess / truth - 1.0).max()),
-            }
     return out
 
 
