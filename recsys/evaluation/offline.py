@@ -22,7 +22,12 @@ from recsys.evaluation.ope.rounds import Rounds
 from recsys.evaluation.replay.comparison import ReplayOptions, replay_policies
 from recsys.evaluation.replay.estimated import shares_by_position
 from recsys.evaluation.replay.log import EventSource
+from recsys.evaluation.replay.log import from_parquet as from_parquet
+from recsys.evaluation.replay.log import from_store as from_store
+from recsys.evaluation.replay.log import from_table as from_table
 from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.evaluation.replay.policies import FunctionPolicy as FunctionPolicy
+from recsys.evaluation.replay.policies import ServedPolicy as ServedPolicy
 from recsys.evaluation.replay.selftests import (
     MakePolicies,
     coverage_gate,

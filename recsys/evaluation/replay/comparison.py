@@ -251,7 +251,7 @@ def columns_of(rounds: Mapping[str, ListRounds]) -> dict[str, Terms]:
 
 
 def cells_of(lists: ReplayedLists) -> dict[str, tuple[LongArray, list[str]]]:
-    """Return the cell of each list in every segment: events used, age of the first item, position in the user's log."""
+    """Return the cell of each list in every segment: events used, age of the first item, users' attributes."""
     used = np.searchsorted(EVENTS_USED, lists.events_used, side="right") - 1
     steps = [*EVENTS_USED, None]
     used_names = [
@@ -262,10 +262,14 @@ def cells_of(lists: ReplayedLists) -> dict[str, tuple[LongArray, list[str]]]:
         np.array(AGES_DAYS) * _DAY_S, np.nan_to_num(lists.first_item_age_s, nan=-1.0), side="right"
     )
     age_names = ["below 1 day", "1 to 7 days", "7 to 30 days", "30 days or more"]
-    return {
+    found = {
         "events used": (used.astype(np.int64), used_names),
         "age of the first item": ((age - 1).astype(np.int64), age_names),
     }
+    for name, values in lists.attributes.items():
+        names, codes = np.unique(np.array(values, str), return_inverse=True)
+        found[name] = (codes.astype(np.int64), names.tolist())
+    return found
 
 
 def _cell_order(key: tuple[str, str]) -> tuple[str, float, str]:

@@ -25,6 +25,7 @@ from recsys.recommender import LoggedEvent
 from recsys.types import LongArray, RealArray
 
 HISTORY_EVENTS = 200  # newest events that the endpoint reads by default
+MOST_CELLS = 20  # attributes with more values make no cohorts: each cell has sums of its own
 _PER_SECOND = 1_000_000
 
 
@@ -39,6 +40,7 @@ class ReplayedLists:
     recommendation: list[str]
     item: LongArray  # (request, position), code into the item vocabulary
     first_item_age_s: RealArray  # since the item was first shown in the log; NaN if that is now
+    attributes: Mapping[str, Sequence[str]]  # of the users, by name; "unknown" where there is none
 
     def __len__(self) -> int:
         return len(self.time)
@@ -142,6 +144,7 @@ def replay(
             requests.recommendation,
             requests.item,
             _ages(vocabulary, requests),
+            _attributes_of(requests.who, attributes or {}),
         )
 
 
@@ -313,3 +316,13 @@ def _ages(vocabulary: Vocabulary, requests: RequestTable) -> RealArray:
     born = np.array([vocabulary.first_shown.get(item, -1) for item in first.tolist()], np.float64)
     age: RealArray = np.where(born >= 0, (requests.time - born) / _PER_SECOND, np.nan)
     return age
+
+
+def _attributes_of(who: Sequence[str], attributes: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return what is known of each request's user, by attribute with few values, (request,) each."""
+    values: dict[str, set[str]] = {}
+    for known in attributes.values():
+        for name, value in known.items():
+            values.setdefault(name, set()).add(value)
+    names = sorted(name for name, different in values.items() if len(different) <= MOST_CELLS)
+    return {name: [attributes.get(user, {}).get(name, "unknown") for user in who] for name in names}

@@ -196,6 +196,14 @@ def test_cohorts_add_up_and_small_cells_say_so(evaluation: Evaluation) -> None:
     assert any(row.enough for row in rows)
 
 
+def test_what_is_known_of_users_makes_cohorts(shop: Shop) -> None:
+    attributes = {f"u{user}": {"country": "UK" if user % 3 else "France"} for user in range(600)}
+    found = evaluated(shop, self_test=False, attributes=attributes)
+    rows = {row.cell: row for row in found.cohorts if row.segment == "country"}
+    assert {cell: row.lists for cell, row in rows.items()} == {"France": 800, "UK": 1600, "unknown": 400}
+    assert all(row.enough and row.low < row.difference < row.high for row in rows.values())
+
+
 def test_estimated_propensities_are_said_to_be(shop: Shop) -> None:
     place = shop.log.column_names.index(c.PROPENSITY)
     bare = shop.log.set_column(place, c.PROPENSITY, pa.nulls(len(shop.log), pa.float64()))
