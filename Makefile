@@ -59,14 +59,19 @@ bench: $(READY)
 	$(BIN)/python -m pytest -o addopts= -o "python_files=test_*.py bench_*.py" -q -s $(BENCH)
 
 # Their pins clash with ours and with each other's.
-bench-peers: .bench/d3rlpy/.ready .bench/tianshou/.ready
+bench-peers: .bench/d3rlpy/.ready .bench/tianshou/.ready .bench/ope/.ready
 
 .bench/d3rlpy/.ready: PEER := d3rlpy==2.8.1
 .bench/tianshou/.ready: PEER := tianshou==2.0.1 'pandas<3'
+# Open Bandit Pipeline pins what it does not need and refuses Python 3.11; what it does need stands beside it.
+.bench/ope/.ready: PEER := numpy pandas scikit-learn scipy matplotlib seaborn tqdm pyyaml ir-measures
+.bench/ope/.ready: UNPINNED := obp==0.5.7 vw-estimators==0.2.2
 .bench/%/.ready:
 	$(PYTHON) -m venv .bench/$*
 	.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_FROM) torch==2.13.0
 	.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0 $(PEER)
+	$(if $(UNPINNED),.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+	  --ignore-requires-python $(UNPINNED))
 	touch $@
 
 lint: $(READY)

@@ -94,7 +94,45 @@ _step_command("pretrain", "Train the teacher over logged sessions.")
 _step_command("metatrain", "Make the teacher adaptable from a few events.")
 _step_command("distill", "Distil the teacher into the student that is served.")
 _step_command("index", "Build the candidate index.")
-_step_command("evaluate", "Evaluate the served object on cold users.")
+
+
+@app.command()
+def evaluate(
+    config: Config = "default",
+    overrides: Overrides = None,
+    force: Force = False,
+    log: Annotated[Path | None, typer.Option("--log", help="Replay these events (Parquet).")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="Replay the endpoint's SQLite file.")] = None,
+    policy: Annotated[
+        str, typer.Option("--policy", help="bundle@ALIAS, bundle:FOLDER, random or package.module:policy.")
+    ] = "bundle@challenger",
+    against: Annotated[
+        str | None, typer.Option("--against", help="The policy to beat; without one, what was logged.")
+    ] = None,
+    registry: RegistryPath = REGISTRY,
+    name: Name = NAME,
+    out: Annotated[Path, typer.Option("--out", help="Folder for report.html and report.json.")] = Path(
+        "runs/replay"
+    ),
+) -> None:
+    """Evaluate the served object: on cold users of a run, or by replay of logged sessions with --log or --store.
+
+    In a replay --set takes window_hours, reward, assume, require, margin and more (docs/replay_evaluation.md). Exit
+    codes: 0 what is required is met, 1 it is not, 2 an error, 3 these logs cannot say.
+    """
+    if log is None and store is None:
+        from pipelines.commands import run
+
+        run(config, overrides or [], ["evaluate"], force)
+        return
+    from pipelines.commands import limit_threads
+
+    limit_threads(1)
+    from pipelines.replay import replay
+
+    raise typer.Exit(replay(log, store, policy, against, registry, name, out, overrides or []))
+
+
 _step_command("publish", "Publish the bundle and move the alias.")
 
 

@@ -51,6 +51,11 @@ def resolve_limited(config: str, overrides: Sequence[str]) -> RunConfig:
     They read the environment when they load, so this comes before whatever imports them.
     """
     resolved = resolve_config(config, overrides)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, str(resolved.threads))
+    limit_threads(resolved.threads)
     return resolved
+
+
+def limit_threads(threads: int) -> None:
+    """Hold numerical libraries to some threads, unless the environment says otherwise."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))

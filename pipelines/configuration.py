@@ -22,7 +22,7 @@ def resolve_config(config: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     raw = read_toml(_find(config))
     for override in overrides:
-        _override(raw, override)
+        put_override(raw, override)
     return validate_config(raw, config)
 
 
@@ -36,7 +36,7 @@ def _find(config: str) -> Path:
     raise UserError(f"no config {config!r}; give the path of a .toml file or one of: {', '.join(shipped)}")
 
 
-def _override(raw: dict[str, object], text: str) -> None:
+def put_override(raw: dict[str, object], text: str) -> None:
     """Put one override into plain values; text becomes the key's type when the whole is checked."""
     key, equals, value = text.partition("=")
     *tables, last = key.strip().split(".")

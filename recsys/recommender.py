@@ -13,12 +13,12 @@ from recsys import columns
 from recsys.artifacts.bundle import PolicyBundle, QBundle, load_bundle
 from recsys.candidates.content import ContentNeighbours, Likeness, category_directions
 from recsys.candidates.filters import ItemFilter, filter_key, mask_of, only
-from recsys.config import ExplorationConfig
+from recsys.config import ExplorationConfig, RewardConfig
 from recsys.evaluation.ranking import tie_order
 from recsys.live_catalogue import LiveCatalogue, content_of
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
-from recsys.policies.exploration import draw_list, policy_name
+from recsys.policies.exploration import ListDistribution, draw_list, policy_name
 from recsys.ranker import Allowed, Depth
 from recsys.ranker import ServedBy as ServedBy
 from recsys.rankers import IndexRanker, ranker_of
@@ -179,10 +179,7 @@ class Recommender:
         nothing to adapt and ignores both. `exploration` stands in for the bundle's own.
         """
         policy = GREEDY if greedy else exploration or self.exploration
-        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
-        if exclude_seen:
-            had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
-            banned = np.union1d(banned, had).astype(np.int32)
+        banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         depth = Depth(
             adapt=adapt,
             memory=adapt if memory is None else memory,
@@ -209,6 +206,48 @@ class Recommender:
             candidates=ranking.items,
             seed=seed,
         )
+
+    def distribution(
+        self,
+        history: History,
+        n: int,
+        *,
+        seed: int = 0,
+        exclude: Collection[int] = (),
+        exclude_seen: bool = True,
+        adapt: bool = True,
+        greedy: bool = False,
+        exploration: ExplorationConfig | None = None,
+    ) -> ListDistribution:
+        """Return what `recommend` draws its lists from, for the same arguments.
+
+        The seed matters where draws of the posterior belong to the policy.
+        """
+        policy = GREEDY if greedy else exploration or self.exploration
+        banned = self._banned(history, exclude, exclude_seen=exclude_seen)
+        samples = policy.samples if policy.kind == "thompson" else 0
+        depth = Depth(adapt=adapt, memory=adapt, samples=samples, seed=seed)
+        ranking = self._ranker.ranked(history, n, banned, self.allowed(), depth)
+        scores = ranking.scores[None] if ranking.samples is None else ranking.samples
+        return ListDistribution(
+            ranking.items,
+            scores.astype(np.float64) / ranking.unit,
+            policy,
+            self._directions(ranking.items) if policy.diversity else None,
+        )
+
+    @property
+    def reward(self) -> RewardConfig:
+        """What events are worth to what was learnt."""
+        return self._bundle.info.reward
+
+    def _banned(self, history: History, exclude: Collection[int], *, exclude_seen: bool) -> IntArray:
+        """Return the items that must not be shown."""
+        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
+        if not exclude_seen:
+            return banned
+        had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
+        return np.union1d(banned, had).astype(np.int32)
 
     def similar(self, item: int, n: int, allowed: Allowed | None = None) -> tuple[IntArray, FloatArray]:
         """Return the items most like one, best first, with their likeness; both (item,).

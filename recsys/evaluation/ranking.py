@@ -87,6 +87,68 @@ def reciprocal_rank(hit: BoolArray) -> FloatArray:
     return np.where(hit.any(axis=1), 1.0 / (first + 1.0), 0.0).astype(np.float32)
 
 
+def average_precision(hit: BoolArray, relevant: LongArray) -> FloatArray:
+    """Return Σ_k hit_k · precision_k / min(relevant, positions), precision_k = hits up to k / (k + 1); (user,).
+
+    Divided by what the list could have held, so that a perfect list has 1 whatever the cutoff; trec_eval divides by all
+    relevant items.
+    """
+    places = np.arange(1, hit.shape[1] + 1)
+    gained = (hit * np.cumsum(hit, axis=1) / places).sum(axis=1)
+    mean: FloatArray = (gained / np.maximum(np.minimum(relevant, hit.shape[1]), 1)).astype(np.float32)
+    return mean
+
+
+def hit_rate(hit: BoolArray) -> FloatArray:
+    """Return 1 if the list holds a relevant item, else 0; (user,)."""
+    return np.asarray(hit.any(axis=1), np.float32)
+
+
+def precision(hit: BoolArray) -> FloatArray:
+    """Return the share of positions with a relevant item, hits / positions; (user,)."""
+    found: FloatArray = (hit.sum(axis=1) / max(hit.shape[1], 1)).astype(np.float32)
+    return found
+
+
+def ranked_gains(scores: FloatArray, gain: FloatArray, cutoff: int, ties: IntArray) -> FloatArray:
+    """Return the gains of each user's best candidates, best first, (user, cutoff), from tables (user, candidate).
+
+    Equal scores stand in the order of `ties`, one rank for each candidate column (`tie_order`).
+    """
+    cutoff = min(cutoff, scores.shape[1])
+    # candidates in tie order first: a stable sort then leaves equal scores in it
+    order = np.argsort(ties, kind="stable")
+    if cutoff < scores.shape[1]:
+        rest = scores.shape[1] - cutoff
+        floor = np.partition(scores, rest, axis=1)[:, rest]
+        kept = scores >= floor[:, None]
+        if (
+            int(kept.sum()) == len(scores) * cutoff
+        ):  # no ties at the last place: as many as wanted are as good as it
+            columns = np.nonzero(kept[:, order])[1].reshape(len(scores), cutoff)
+            columns = order[columns]
+            best = np.take_along_axis(scores, columns, axis=1)
+            inside = np.argsort(-best, axis=1, kind="stable")
+            return np.take_along_axis(gain, np.take_along_axis(columns, inside, axis=1), axis=1)
+    places = order[np.argsort(-scores[:, order], axis=1, kind="stable")[:, :cutoff]]
+    return np.take_along_axis(gain, places, axis=1)
+
+
+def graded_ndcg(ranked: FloatArray, gain: FloatArray) -> FloatArray:
+    """Return DCG / ideal DCG of ranked gains, (user, position), where `gain`, (user, candidate), is all there is;
+    (user,).
+
+    Linear gains and discount 1 / log2(position + 2), 0-based (Järvelin & Kekäläinen 2002); 0 without a gain.
+    """
+    positions = ranked.shape[1]
+    discount = (1.0 / np.log2(np.arange(positions) + 2.0)).astype(np.float32)
+    rest = gain.shape[1] - positions
+    best = np.partition(gain, rest, axis=1)[:, rest:] if rest > 0 else gain
+    ideal = np.sort(best, axis=1)[:, ::-1] @ discount
+    got: FloatArray = np.divide(ranked @ discount, ideal, out=np.zeros_like(ideal), where=ideal > 0)
+    return got
+
+
 def weighted_ndcg(ranked: IntArray, query: QuerySets, gain: FloatArray) -> FloatArray:
     """Return DCG / ideal DCG with the gains of relevant items, (relevant item,) as `query.item`; (user,).
 

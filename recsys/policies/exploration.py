@@ -17,18 +17,17 @@ so that diversity is part of the policy and of its propensities:
 Ties go to the item that stands first.
 """
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.config import ExplorationConfig
-from recsys.types import FloatArray, IntArray
+from recsys.types import BoolArray, FloatArray, IntArray, RealArray
 
 TENTH = 10
 NOISE = 1e-6  # scores closer than this, relative to their size, are equal
-
-Float64Array = npt.NDArray[np.float64]
 
 
 def policy_name(config: ExplorationConfig, ranker: str = "", *, sampled: bool = True) -> str:
@@ -124,7 +123,7 @@ def _sequential(
         propensities[position] = belief @ likelihood
         belief = belief * likelihood / propensities[position]
         if config.diversity:
-            nearer: Float64Array = np.maximum(
+            nearer: RealArray = np.maximum(
                 alike, cast(FloatArray, vectors) @ cast(FloatArray, vectors)[place]
             )
             current -= config.diversity * (nearer - alike)
@@ -133,21 +132,86 @@ def _sequential(
     return places, propensities.astype(np.float32)
 
 
-def _chances(current: Float64Array, config: ExplorationConfig) -> Float64Array:
+def _chances(current: RealArray, config: ExplorationConfig) -> RealArray:
     """Return the probability of each item at the next position, (draw, candidate)."""
     left = current > -np.inf
     if config.kind == "plackett_luce":
         weights = np.exp((current - current.max(axis=1, keepdims=True)) / config.temperature)
-        return cast(Float64Array, weights / weights.sum(axis=1, keepdims=True))
+        return cast(RealArray, weights / weights.sum(axis=1, keepdims=True))
     epsilon = 0.0 if config.kind == "greedy" else config.epsilon
-    chances: Float64Array = left * np.float64(epsilon / max(1, int(left[0].sum())))
+    chances: RealArray = left * np.float64(epsilon / max(1, int(left[0].sum())))
     chances[np.arange(len(current)), current.argmax(axis=1)] += 1.0 - epsilon
     return chances
 
 
-def _drawn(chances: Float64Array, generator: np.random.Generator) -> int:
+def _drawn(chances: RealArray, generator: np.random.Generator) -> int:
     """Return a place drawn by chances that sum to one, never one without a chance."""
     reached = np.cumsum(chances)
     place = int(np.searchsorted(reached, generator.random() * reached[-1], side="right"))
     place = min(place, len(chances) - 1)
     return place if chances[place] > 0 else int(np.flatnonzero(chances)[-1])
+
+
+@dataclass(frozen=True)
+class ListDistribution:
+    """What a list could be: candidates, best first, drawn one after the other without replacement."""
+
+    items: IntArray  # (candidate,)
+    scores: RealArray  # under each draw of the posterior, (draw, candidate)
+    config: ExplorationConfig
+    vectors: FloatArray | None = None  # (candidate, feature); diversity needs them
+
+    @staticmethod
+    def softmax(items: IntArray, logits: RealArray) -> "ListDistribution":
+        """Return the Plackett-Luce distribution of logits, (candidate,)."""
+        return ListDistribution(items, logits[None], ExplorationConfig(kind="plackett_luce", temperature=1.0))
+
+    def given_above(self, shown: npt.NDArray[np.integer]) -> RealArray:
+        """Return the probability of each candidate at each position given what was shown above, (position, candidate).
+
+        Shown items that are no candidates take nobody's place, and say nothing of which draw it was.
+        """
+        own = self.items == np.asarray(shown)[:, None]  # (position, candidate)
+        if not len(self.items):
+            return np.zeros(own.shape)
+        if len(self.scores) > 1 or self.config.diversity:
+            return self._one_by_one(own)
+        taken: BoolArray = np.zeros_like(own)
+        taken[1:] = np.logical_or.accumulate(own, axis=0)[:-1]
+        left = np.where(taken, -np.inf, self.scores)
+        chances = np.zeros(own.shape)
+        some = ~taken.all(axis=1)
+        if self.config.kind == "plackett_luce":  # rows of any kind are read alike, all at once
+            chances[some] = _chances(left[some], self.config)
+        else:
+            for position in np.flatnonzero(some):
+                chances[position] = _chances(left[position][None], self.config)[0]
+        return chances
+
+    def _one_by_one(self, own: BoolArray) -> RealArray:
+        current = self.scores.astype(np.float64)
+        belief = np.full(len(current), 1.0 / len(current))  # P(draw | items above)
+        alike = np.zeros(current.shape[1])
+        found = np.zeros(own.shape)
+        for position, candidate in enumerate(own):
+            if not np.isfinite(current[0]).any():
+                break
+            chances = _chances(current, self.config)
+            found[position] = belief @ chances
+            for place in np.flatnonzero(candidate & np.isfinite(current[0])):
+                likelihood = chances[:, place]
+                if (total := float(belief @ likelihood)) > 0:
+                    belief = belief * likelihood / total
+                if self.config.diversity:
+                    vectors = cast(FloatArray, self.vectors)
+                    nearer: RealArray = np.maximum(alike, vectors @ vectors[place])
+                    current -= self.config.diversity * (nearer - alike)
+                    alike = nearer
+                current[:, place] = -np.inf
+        return found
+
+    def propensities(self, shown: npt.NDArray[np.integer]) -> RealArray:
+        """Return the probability of each shown item given those above it, (position,); 0 for what is no candidate."""
+        own = self.items == np.asarray(shown)[:, None]
+        chances: RealArray = np.where(own, self.given_above(shown), 0.0).sum(axis=1)
+        return chances

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import ExplorationConfig
-from recsys.policies.exploration import draw_list, policy_name
+from recsys.policies.exploration import ListDistribution, draw_list, policy_name
 
 SCORES = np.array([0.9, 0.7, 0.4, 0.1], np.float32)
 DRAWN = ExplorationConfig(kind="plackett_luce", temperature=0.3)
@@ -164,3 +164,36 @@ def test_without_draws_thompson_is_epsilon_and_says_so() -> None:
     assert policy_name(thompson) == "thompson(samples=8, epsilon=0.3)"
     assert policy_name(thompson, "ease", sampled=False) == "ease/epsilon(epsilon=0.3)"
     assert ExplorationConfig(kind="softmax") == ExplorationConfig(kind="plackett_luce")
+
+
+@pytest.mark.parametrize("kind", ["greedy", "epsilon", "plackett_luce", "thompson"])
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+def test_the_distribution_of_a_list_gives_what_drawing_it_gave(kind: str, diversity: float) -> None:
+    config = ExplorationConfig.model_validate({"kind": kind, "diversity": diversity, "samples": 5})
+    generator = np.random.default_rng(4)
+    items = np.array([11, 5, 8, 3, 9, 2, 7], np.int32)
+    scores = -np.sort(-generator.normal(size=7).astype(np.float32))
+    samples = (scores + generator.normal(size=(5, 7))).astype(np.float32) if kind == "thompson" else None
+    vectors = generator.normal(size=(7, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    could = ListDistribution(
+        items,
+        np.float64(scores[None] if samples is None else samples),
+        config,
+        vectors if diversity else None,
+    )
+    for seed in range(20):
+        places, propensities = draw_list(
+            scores, 4, config, np.random.default_rng(seed), samples, vectors if diversity else None
+        )
+        assert could.propensities(items[places]) == pytest.approx(propensities, rel=1e-4)
+        assert could.given_above(items[places]).sum(axis=1) == pytest.approx(1.0)
+
+
+def test_a_shown_item_that_is_no_candidate_takes_nobodys_place() -> None:
+    could = ListDistribution.softmax(np.array([4, 6], np.int32), np.log([0.75, 0.25]))
+    assert could.given_above(np.array([99, 4, 6])) == pytest.approx(
+        np.array([[0.75, 0.25], [0.75, 0.25], [0, 1]])
+    )
+    assert could.propensities(np.array([99, 4, 6])).tolist() == pytest.approx([0.0, 0.75, 1.0])
+    assert could.given_above(np.array([4, 6, 99]))[2].tolist() == [0.0, 0.0]

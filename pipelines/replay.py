@@ -1,0 +1,219 @@
+"""`recsys evaluate --log … --policy … --against …`: the served object on logged sessions, a verdict, an exit code.
+
+bundle@champion        a version or alias of the registry
+bundle:PATH            a bundle's folder
+random                 every item equally often
+package.module:name    a policy of one's own, or a function that takes a request and gives weights to items
+"""
+
+import importlib
+import json
+import sqlite3
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+from rich.console import Console
+
+from pipelines.configuration import put_override
+from pipelines.progress import say, shown
+from recsys import columns as c
+from recsys.artifacts.registry import Registry
+from recsys.config import RewardConfig
+from recsys.errors import UserError
+from recsys.evaluation.offline import evaluate_log
+from recsys.evaluation.ope.lists import Assumption
+from recsys.evaluation.replay.comparison import ReplayOptions
+from recsys.evaluation.replay.drive import HISTORY_EVENTS
+from recsys.evaluation.replay.log import EventSource, from_parquet, from_store
+from recsys.evaluation.replay.policies import EvaluationPolicy, ServedPolicy, random_policy
+from recsys.evaluation.replay.verdict import may_pass
+from recsys.evaluation.report.terminal import show
+from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+from recsys.recommender import load_recommender
+from recsys.refusals import refusal
+
+EXIT_NOT_MET: Final = 1  # 2 is a user error
+EXIT_CANNOT_SAY: Final = 3
+
+
+class ReplayConfig(Frozen):
+    """What --set changes in a replay."""
+
+    window_hours: PositiveFloat = 24.0  # a response counts for a list for so long
+    reward: dict[str, float] | None = (
+        None  # per event type; none: what the challenger learnt, else the defaults
+    )
+    assume: Assumption = "cascade"  # what a reward hangs on
+    require: Literal["better", "not-worse", "nothing"] = "better"  # for exit code 0
+    margin: Share = 0.0  # of not-worse, as a share of the other's value
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    propensity_floor: Annotated[float, Field(gt=0.0, le=1.0)] | None = (
+        None  # least probability of a list, if known
+    )
+    include_seen: bool = False  # policies may show what a user has had
+    estimate_propensities: bool = False  # for logs that have none
+    trained_until: datetime | None = None  # none: what the challenger's bundle says
+    history_events: Positive = HISTORY_EVENTS
+    self_test: bool = True
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where bundles are found by alias, and how they are served."""
+
+    registry: Path
+    name: str
+    include_seen: bool
+
+
+def replay(
+    log: Path | None,
+    store: Path | None,
+    policy: str,
+    against: str | None,
+    registry: Path,
+    name: str,
+    out: Path,
+    overrides: Sequence[str],
+) -> int:
+    """Replay, write the report, print it; return the exit code: 0 met, 1 not met, 3 these logs cannot say."""
+    config = _config(overrides)
+    shelf = Shelf(registry, name, config.include_seen)
+    source = _source(log, store)
+    challenger, trained = find_policy(policy, shelf, against)
+    champion = None if against is None else find_policy(against, shelf, policy)[0]
+    options = ReplayOptions(
+        reward=_rewards(config.reward, challenger),
+        window_s=config.window_hours * 3600.0,
+        assumption=config.assume,
+        confidence=config.confidence,
+        history_events=config.history_events,
+        max_weight=float("inf") if config.propensity_floor is None else 1.0 / config.propensity_floor,
+    )
+    until = config.trained_until or trained
+    console = Console(stderr=True)
+    with shown(console, "evaluate") as progress:
+        progress.start(None, "request", "replayed requests")
+        report = evaluate_log(
+            source,
+            challenger,
+            champion,
+            options,
+            attributes=_attributes(log),
+            trained_until_s=None if until is None else _utc(until).timestamp(),
+            estimate_propensities=config.estimate_propensities,
+            self_test=config.self_test,
+            on_request=progress.advance,
+        )
+    page = report.save(out)
+    show(report.evaluation, Console(file=sys.stdout))
+    say(console, f"report: {page}, {page.with_suffix('.json')}")
+    if report.evaluation.refused:
+        return EXIT_CANNOT_SAY
+    if config.require == "nothing":
+        return 0
+    return 0 if may_pass(report.evaluation, config.require, config.margin) else EXIT_NOT_MET
+
+
+def _config(overrides: Sequence[str]) -> ReplayConfig:
+    raw: dict[str, object] = {}
+    for override in overrides:
+        put_override(raw, override)
+    try:
+        return ReplayConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"--set: {refusal(error, ReplayConfig)}") from None
+
+
+def _source(log: Path | None, store: Path | None) -> EventSource:
+    if log is not None and store is not None:
+        raise UserError("give either --log (Parquet) or --store (the endpoint's SQLite file)")
+    if store is None:
+        return from_parquet(log or Path())
+    if not store.is_file():
+        raise UserError(f"no store at {store}; give the file that the endpoint writes to")
+    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+    try:
+        return from_store(connection, str(store))
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{store} is no live store ({error}); give the endpoint's file") from None
+    finally:
+        connection.close()
+
+
+def find_policy(
+    text: str, shelf: Shelf, other: str | None = None
+) -> tuple[EvaluationPolicy, datetime | None]:
+    """Return a policy by its name on the command line, and until when it was trained, if that is known.
+
+    `other` is the policy it is compared with, whose catalogue a random policy shows.
+    """
+    kind, _, rest = text.partition("@")
+    if kind == "bundle" and rest:
+        return _bundle(Registry(shelf.registry).resolve(shelf.name, rest), shelf)
+    if text.startswith("bundle:"):
+        return _bundle(Path(text.removeprefix("bundle:")), shelf)
+    if text == "random":
+        if other is None or other == "random":
+            raise UserError(
+                "random needs another policy whose catalogue it shows; give --against bundle@champion"
+            )
+        return random_policy(find_policy(other, shelf)[0].item_ids), None
+    module, _, attribute = text.partition(":")
+    if not attribute:
+        raise UserError(
+            f"{text!r} names no policy; give bundle@champion, bundle:FOLDER, random or package.module:policy"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{text!r} cannot be imported ({error}); is it on the path?") from None
+    makes = isinstance(found, type) or (callable(found) and not hasattr(found, "distribution"))
+    try:
+        made = found() if makes else found
+    except TypeError:  # it asks for arguments that nobody has
+        made = None
+    if not all(hasattr(made, part) for part in ("name", "item_ids", "reads_impressions", "distribution")):
+        raise UserError(
+            f"{text!r} is no policy; it needs name, item_ids, reads_impressions and distribution "
+            "(recsys.evaluation.replay.policies.FunctionPolicy wraps a function)"
+        )
+    return made, None
+
+
+def _bundle(folder: Path, shelf: Shelf) -> tuple[ServedPolicy, datetime | None]:
+    served = ServedPolicy(load_recommender(folder), exclude_seen=not shelf.include_seen)
+    try:
+        told = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["trained_until"]
+        return served, datetime.fromisoformat(told)
+    except (OSError, ValueError, LookupError, TypeError):
+        return served, None
+
+
+def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> RewardConfig:
+    """Return what events are worth: as given, else as the challenger learnt, else the defaults."""
+    if given is not None:
+        return RewardConfig(base=given)
+    return challenger.reward if isinstance(challenger, ServedPolicy) else RewardConfig()
+
+
+def _attributes(log: Path | None) -> dict[str, dict[str, str]]:
+    """Return what the user table beside a log says of users, as the endpoint was told."""
+    if log is None or not log.is_dir() or not (log / "users.parquet").is_file():
+        return {}
+    table = pq.read_table(log / "users.parquet")
+    names = [name for name in table.column_names if name != c.USER_ID]
+    return {
+        row[c.USER_ID]: {name: str(row[name]) for name in names if row[name] is not None}
+        for row in table.to_pylist()
+    }
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

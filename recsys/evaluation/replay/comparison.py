@@ -1,0 +1,325 @@
+"""Replays a log through a challenger and a champion and keeps what estimates, gates, cohorts and reports need.
+
+Two passes: the first fits the reward model and finds the period, the second asks the policies. Memory is that of one
+bucket of users, the sums, and a sample of weights for pictures and self-tests.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from recsys.config import RewardConfig
+from recsys.errors import UserError
+from recsys.evaluation.ope.accumulate import Accumulator, hashed
+from recsys.evaluation.ope.estimators import Terms
+from recsys.evaluation.ope.lists import Assumption, ListRounds, floored_columns, list_columns
+from recsys.evaluation.ope.sums import BLOCKS, LOGGING, Sums
+from recsys.evaluation.replay.drive import (
+    HISTORY_EVENTS,
+    ReplayedLists,
+    Tally,
+    Vocabulary,
+    fit_list_model,
+    replay,
+)
+from recsys.evaluation.replay.log import EventSource, RequestTable
+from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.types import LongArray, RealArray
+
+FLOORS: Final = {0.0001: "floor(0.0001)", 0.001: "floor(0.001)", 0.01: "floor(0.01)"}
+EVENTS_USED: Final = (0, 1, 3, 5, 10, 30)  # cold users by events used: from this many up to the next
+AGES_DAYS: Final = (0.0, 1.0, 7.0, 30.0)
+PERIODS: Final = 6
+SAMPLE: Final = 100_000  # lists kept for pictures and self-tests
+_DAY_S: Final = 86_400.0
+
+CellNames = Callable[[ReplayedLists], Mapping[str, LongArray]]  # segment name -> cell of each list, −1 = none
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What a replay depends on besides the log and the policies."""
+
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    window_s: float = _DAY_S  # a response counts for an impression for so long
+    assumption: Assumption = "cascade"
+    confidence: float = 0.95
+    history_events: int = HISTORY_EVENTS
+    max_weight: float = np.inf
+    reward_range: tuple[float, float] | None = None  # of a list's total reward
+    use_model: bool = True
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1.0:
+            raise UserError(f"confidence is {self.confidence}, must lie in 0.5 to below 1; give 0.95")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some lists, for pictures and self-tests; arrays of shape (list,)."""
+
+    weight: Mapping[str, RealArray]
+    reward: RealArray
+    cluster: LongArray
+    time: LongArray
+    propensity: RealArray  # of the first item
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Propensities that a policy computes anew for lists that it logged itself."""
+
+    lists: int = 0
+    largest_gap: float = 0.0  # relative, of any position
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay came to."""
+
+    policies: tuple[str, ...]  # the challenger first
+    sums: Sums
+    cohorts: Mapping[tuple[str, str], Sums]  # (segment, cell) in order
+    periods: Mapping[int, Sums]
+    shown_early: RealArray  # (item,) impressions in the first third of the period
+    shown_late: RealArray  # (item,) … and in the last
+    sample: Sample
+    agreement: Mapping[str, Agreement]
+    catalogue: int  # items that policies know, the largest
+    tally: Tally
+    width: int  # positions of the longest list
+    versions: Mapping[str, int]  # lists by the policy_version that logged them
+    has_model: bool
+
+
+def replay_policies(
+    source: EventSource,
+    policies: Mapping[str, EvaluationPolicy],
+    options: ReplayOptions,
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+    on_request: Callable[[], None] = lambda: None,
+    propensities: Callable[[RequestTable], RealArray] | None = None,
+) -> Replayed:
+    """Replay a log; raises UserError if no list can be used."""
+    if not policies:
+        raise UserError("0 policies are given, at least 1 is needed; name a challenger")
+    vocabulary, tally = Vocabulary(), Tally()
+    model = fit_list_model(source, options.reward, options.window_s, vocabulary)
+    span = _span(vocabulary)
+    kept = _Kept(policies, options, span, len(vocabulary))
+    for lists in replay(
+        source,
+        policies,
+        options.reward,
+        options.window_s,
+        vocabulary,
+        model if options.use_model else None,
+        tally,
+        attributes,
+        options.history_events,
+        options.max_weight,
+        on_request,
+        propensities,
+    ):
+        kept.add(lists)
+    if not tally.requests:
+        reasons = (
+            "; ".join(f"{count:,} {why}" for why, count in tally.dropped.items()) or "no impressions at all"
+        )
+        raise UserError(
+            f"0 lists of {source.name} can be replayed ({reasons}); impressions need recommendation_id, position and "
+            "propensity, or give --estimate-propensities"
+        )
+    return kept.done(tally)
+
+
+class _Kept:
+    """Adds up chunks."""
+
+    def __init__(
+        self,
+        policies: Mapping[str, EvaluationPolicy],
+        options: ReplayOptions,
+        span: tuple[int, int],
+        items: int,
+    ) -> None:
+        self._policies, self._options, self._span = policies, options, span
+        self._all = Accumulator()
+        self._cells: dict[tuple[str, str], Accumulator] = {}
+        self._periods: dict[int, Accumulator] = {}
+        self._early, self._late = np.zeros(items), np.zeros(items)
+        self._samples: list[Sample] = []
+        self._agreement = {name: Agreement() for name in policies}
+        self._width = 1
+        self._versions: dict[str, int] = {}
+        self._sampled = 0
+
+    def add(self, lists: ReplayedLists) -> None:
+        rounds = {name: ListRounds(slates, self._options.assumption) for name, slates in lists.slates.items()}
+        columns = columns_of(rounds)
+        first = next(iter(rounds.values()))
+        assert first.cluster is not None  # noqa: S101 - drive gives users
+        block = hashed(first.cluster, BLOCKS)
+        self._all.add(rounds, columns, block)
+        self._width = max(self._width, first.slates.reward.shape[1])
+        period = np.clip(
+            (lists.time - self._span[0]) * PERIODS // max(self._span[1] - self._span[0], 1), 0, PERIODS - 1
+        )
+        for number in np.unique(period).tolist():
+            _add_some(
+                self._periods.setdefault(number, Accumulator()), rounds, columns, block, period == number
+            )
+        for segment, (cell, names) in cells_of(lists).items():
+            for number in np.unique(cell[cell >= 0]).tolist():
+                into = self._cells.setdefault((segment, names[number]), Accumulator())
+                _add_some(into, rounds, columns, block, cell == number)
+        third = (lists.time - self._span[0]) / max(self._span[1] - self._span[0], 1)
+        for count, rows in ((self._early, third < 1 / 3), (self._late, third >= 2 / 3)):
+            shown = lists.item[rows]
+            count += np.bincount(shown[shown >= 0], minlength=len(count))
+        for version in lists.versions:
+            self._versions[version] = self._versions.get(version, 0) + 1
+        self._compare_own(lists)
+        self._keep_some(lists, rounds)
+
+    def _compare_own(self, lists: ReplayedLists) -> None:
+        for name, policy in self._policies.items():
+            version = getattr(policy, "version", None)
+            own = np.array([bool(version) and text.split(" ")[0] == version for text in lists.versions])
+            if not own.any():
+                continue
+            slates = lists.slates[name]
+            gap = np.abs(slates.ratio[own] - 1.0).max(initial=0.0)
+            old = self._agreement[name]
+            self._agreement[name] = Agreement(old.lists + int(own.sum()), max(old.largest_gap, float(gap)))
+
+    def _keep_some(self, lists: ReplayedLists, rounds: Mapping[str, ListRounds]) -> None:
+        if self._sampled >= SAMPLE:
+            return
+        part = slice(0, SAMPLE - self._sampled)
+        first = next(iter(rounds.values()))
+        assert first.cluster is not None  # noqa: S101
+        weight = {name: each.weight[part] for name, each in rounds.items()}
+        self._samples.append(
+            Sample(
+                weight,
+                first.reward[part],
+                first.cluster[part],
+                lists.time[part],
+                first.slates.propensity[part, 0],
+            )
+        )
+        self._sampled += len(self._samples[-1].reward)
+
+    def done(self, tally: Tally) -> Replayed:
+        names = tuple(self._policies)
+        sample = Sample(
+            {name: np.concatenate([part.weight[name] for part in self._samples]) for name in names},
+            np.concatenate([part.reward for part in self._samples]),
+            np.concatenate([part.cluster for part in self._samples]),
+            np.concatenate([part.time for part in self._samples]),
+            np.concatenate([part.propensity for part in self._samples]),
+        )
+        return Replayed(
+            names,
+            self._all.sums(),
+            {key: self._cells[key].sums() for key in sorted(self._cells, key=_cell_order)},
+            {number: self._periods[number].sums() for number in sorted(self._periods)},
+            self._early,
+            self._late,
+            sample,
+            self._agreement,
+            max(len(policy.item_ids) for policy in self._policies.values()),
+            tally,
+            self._width,
+            dict(sorted(self._versions.items(), key=lambda pair: -pair[1])),
+            self._options.use_model and self._options.assumption != "whole",
+        )
+
+
+def columns_of(rounds: Mapping[str, ListRounds]) -> dict[str, Terms]:
+    """Return every column of every policy, named "policy/estimator", and what the log earned."""
+    columns = {LOGGING: Terms(next(iter(rounds.values())).reward)}
+    for policy, lists in rounds.items():
+        prefix = f"{policy}/" if len(rounds) > 1 else ""
+        terms = {**list_columns(lists), **floored_columns(lists, FLOORS)}
+        columns |= {f"{prefix}{name}": each for name, each in terms.items()}
+    return columns
+
+
+def cells_of(lists: ReplayedLists) -> dict[str, tuple[LongArray, list[str]]]:
+    """Return the cell of each list in every segment: events used, age of the first item, users' attributes."""
+    used = np.searchsorted(EVENTS_USED, lists.events_used, side="right") - 1
+    steps = [*EVENTS_USED, None]
+    used_names = [
+        f"{a}" if b is not None and b == a + 1 else f"{a}–{b - 1}" if b is not None else f"{a} or more"
+        for a, b in zip(EVENTS_USED, steps[1:], strict=True)
+    ]
+    age = np.searchsorted(
+        np.array(AGES_DAYS) * _DAY_S, np.nan_to_num(lists.first_item_age_s, nan=-1.0), side="right"
+    )
+    age_names = ["below 1 day", "1 to 7 days", "7 to 30 days", "30 days or more"]
+    found = {
+        "events used": (used.astype(np.int64), used_names),
+        "age of the first item": ((age - 1).astype(np.int64), age_names),
+    }
+    for name, values in lists.attributes.items():
+        names, codes = np.unique(np.array(values, str), return_inverse=True)
+        found[name] = (codes.astype(np.int64), names.tolist())
+    return found
+
+
+def _cell_order(key: tuple[str, str]) -> tuple[str, float, str]:
+    number = key[1].split("–")[0].split(" ")[0]
+    return key[0], float(number) if number.isdigit() else -1.0, key[1]
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some of the lists, for a cell's sums."""
+
+    weight: RealArray
+    reward: RealArray
+    residual: RealArray
+    propensity: RealArray
+    cluster: LongArray | None
+    max_weight: float
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+def _add_some(
+    into: Accumulator,
+    rounds: Mapping[str, ListRounds],
+    columns: Mapping[str, Terms],
+    block: LongArray,
+    rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> None:
+    def cut(array: RealArray | None) -> RealArray | None:
+        return None if array is None else array[rows]
+
+    some = {
+        name: _Some(
+            each.weight[rows],
+            each.reward[rows],
+            each.residual[rows],
+            each.propensity[rows],
+            None,
+            each.max_weight,
+        )
+        for name, each in rounds.items()
+    }
+    parts = {
+        name: Terms(terms.numerator[rows], cut(terms.denominator), cut(terms.base))
+        for name, terms in columns.items()
+    }
+    into.add(some, parts, block[rows])
+
+
+def _span(vocabulary: Vocabulary) -> tuple[int, int]:
+    times = vocabulary.span
+    return times if times[0] <= times[1] else (0, 1)

@@ -1,0 +1,216 @@
+"""The event table as replay reads it: users in buckets of bounded size, from Parquet or from the endpoint's store.
+
+A request is all impressions of one recommendation; lists with a gap, a doubled position or a missing propensity are
+counted and left out. Anonymous sessions are users of one session. Between users nothing is shared, so that each user's
+events in time order are all that time order asks for.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from recsys import columns as c
+from recsys.errors import UserError
+from recsys.logs.live_tables import LOGGED_EVENTS_VIEW
+from recsys.logs.schema import EVENTS
+from recsys.types import LongArray, RealArray
+
+NEEDED: Final = tuple(name for name in EVENTS.names if name != c.EVENT_ID)
+_OPTIONAL: Final = (c.VALUE, c.POSITION, c.POLICY_VERSION, c.SESSION_ID, c.USER_ID, c.PROPENSITY)
+_READ_ROWS: Final = 131_072
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """Where events come from; a bucket of users at a time."""
+
+    name: str
+    table: pa.Table | None  # small logs and stores
+    path: Path | None
+    buckets: int
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        """Yield the events of each bucket of users, sorted by user and time."""
+        for bucket in range(self.buckets):
+            batches = self._batches()
+            parts = [_of_bucket(batch, bucket, self.buckets) for batch in batches]
+            frame = _frame(pa.concat_tables(parts).to_pandas()) if parts else pd.DataFrame()
+            if len(frame):
+                yield frame
+
+    def _batches(self) -> Iterator[pa.Table]:
+        if self.table is not None:
+            yield self.table
+            return
+        assert self.path is not None  # noqa: S101 - one of the two is given
+        dataset = ds.dataset(self.path, format="parquet")
+        present = [name for name in NEEDED if name in dataset.schema.names]
+        for batch in dataset.to_batches(columns=present, batch_size=_READ_ROWS):
+            yield pa.Table.from_batches([batch])
+
+
+def from_table(table: pa.Table, name: str = "a table in memory") -> EventSource:
+    """Return events that are in memory already, in the shape of schema.EVENTS."""
+    _require(table.column_names, name)
+    return EventSource(name, table, None, 1)
+
+
+def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
+    """Return events in a Parquet file or a folder of them; a folder with `events/` inside means that.
+
+    The log is read once per bucket, so that memory is bounded by rows_per_bucket, whatever its order. Raises UserError
+    if there is nothing to read or a column is missing.
+    """
+    if (path / "events").is_dir():
+        path = path / "events"
+    elif (path / "events.parquet").is_file():
+        path = path / "events.parquet"
+    if not path.exists():
+        raise UserError(f"no log at {path}; give a Parquet file, a folder of them, or a store")
+    try:
+        dataset = ds.dataset(path, format="parquet")
+        rows = dataset.count_rows()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path} is no Parquet log ({' '.join(str(error).split())[:120]}); export it again"
+        ) from None
+    _require(dataset.schema.names, str(path))
+    return EventSource(str(path), None, path, max(1, -(-rows // rows_per_bucket)))
+
+
+class Connection(Protocol):
+    """What replay needs of a database connection (PEP 249)."""
+
+    def execute(self, statement: str, /) -> Any:
+        """Run a statement and return a cursor."""
+        ...
+
+
+def from_store(connection: Connection, name: str = "the live store") -> EventSource:
+    """Return what the endpoint's store holds, read through an open connection: feedback, and one row per shown item."""
+    statement = f"SELECT {', '.join(EVENTS.names)} FROM {LOGGED_EVENTS_VIEW}"  # noqa: S608 - constants
+    rows = connection.execute(statement).fetchall()
+    columns = list(zip(*rows, strict=True)) or [()] * len(EVENTS.names)
+    arrays = [
+        pa.array(list(values), pa.int64()).cast(field.type)
+        if field.name == c.TIMESTAMP
+        else pa.array(list(values), field.type)
+        for values, field in zip(columns, EVENTS, strict=True)
+    ]
+    loose = pa.schema([field.with_nullable(True) for field in EVENTS])
+    return from_table(pa.Table.from_arrays(arrays, schema=loose), name)
+
+
+def _require(columns: Sequence[str], where: str) -> None:
+    missing = [name for name in NEEDED if name not in columns and name not in _OPTIONAL]
+    if missing:
+        raise UserError(
+            f"{where} lacks the columns {', '.join(missing)}; events need {', '.join(NEEDED)} "
+            "(docs/replay_evaluation.md)"
+        )
+
+
+def _of_bucket(batch: pa.Table, bucket: int, buckets: int) -> pa.Table:
+    """Return the events of the users of a bucket, with a column for everything that is needed."""
+    for name in NEEDED:
+        if name not in batch.column_names:
+            batch = batch.append_column(name, pa.nulls(len(batch), EVENTS.field(name).type))
+    who = pc.coalesce(
+        pc.cast(batch[c.USER_ID], pa.string()),
+        pc.binary_join_element_wise("session", pc.cast(batch[c.SESSION_ID], pa.string()), " "),
+        pc.binary_join_element_wise("recommendation", pc.cast(batch[c.RECOMMENDATION_ID], pa.string()), " "),
+    )
+    batch = batch.select(NEEDED).append_column("who", who)
+    if buckets == 1:
+        return batch.filter(pc.is_valid(who))
+    names = who.to_pandas()
+    hashes = pd.util.hash_array(names.fillna("").to_numpy(object)) % np.uint64(buckets)
+    return batch.filter(pa.array((hashes == bucket) & names.notna().to_numpy()))
+
+
+def _frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return events sorted by user and time; times in whole microseconds."""
+    times = pd.to_datetime(frame[c.TIMESTAMP], utc=True).dt.as_unit("us").astype("int64")
+    frame = frame.assign(time=times)
+    return frame.sort_values(["who", "time"], kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class RequestTable:
+    """Requests with their lists; arrays of shape (request, position), −1 and 1 beyond a list's length."""
+
+    who: list[str]
+    recommendation: list[str]
+    time: LongArray  # microseconds, (request,)
+    version: list[str]
+    item: LongArray  # code of the vocabulary
+    propensity: RealArray
+    row: LongArray  # of the impression in the frame
+    length: LongArray  # (request,)
+    dropped: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.who)
+
+
+def requests_of(
+    frame: pd.DataFrame, item_code: np.ndarray[Any, Any], *, need_propensity: bool = True
+) -> RequestTable:
+    """Return the requests of a bucket; `item_code` has the code of each event's item, (event,)."""
+    dropped: Counter[str] = Counter()
+    shown = np.flatnonzero((frame[c.EVENT_TYPE] == c.IMPRESSION).to_numpy())
+    named = frame[c.RECOMMENDATION_ID].notna().to_numpy()[shown]
+    dropped["impressions without a recommendation_id"] += int((~named).sum())
+    shown = shown[named]
+    code = pd.factorize(frame[c.RECOMMENDATION_ID].to_numpy(object)[shown])[0]
+    position = frame[c.POSITION].to_numpy(np.float64, na_value=np.nan)[shown]
+    lone = np.bincount(code, minlength=1)[code] == 1
+    position = np.where(np.isnan(position) & lone, 0.0, position)
+    position = np.where(lone, 0.0, position)  # one item of a list that was logged alone is a list of one
+    propensity = frame[c.PROPENSITY].to_numpy(np.float64, na_value=np.nan)[shown]
+    order = np.lexsort((position, code))
+    shown, code, position, propensity = shown[order], code[order], position[order], propensity[order]
+    starts = np.flatnonzero(np.diff(code, prepend=-1) != 0)
+    length = np.diff(np.append(starts, len(code)))
+    place = np.arange(len(code)) - np.repeat(starts, length)
+    good = np.ones(len(starts), bool)
+    unknown = (
+        ~((propensity > 0) & (propensity <= 1.0 + 1e-6)) if need_propensity else np.zeros(len(code), bool)
+    )
+    for wrong, why in (
+        (position != place, "lists with a gap or a doubled position"),
+        (unknown, "lists without a propensity above 0 and up to 1"),
+    ):
+        bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
+        dropped[why] += int((bad & good).sum())
+        good &= ~bad
+    width = int(length[good].max(initial=1))
+    first = shown[starts[good]]
+    kept = np.repeat(good, length)
+    row_of = np.repeat(np.cumsum(good) - 1, length)[kept]
+    shape = int(good.sum()), width
+    item, row = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
+    chance: RealArray = np.ones(shape)
+    item[row_of, place[kept]] = item_code[shown][kept]
+    row[row_of, place[kept]] = shown[kept]
+    chance[row_of, place[kept]] = np.nan_to_num(propensity[kept], nan=1.0)
+    version = frame[c.POLICY_VERSION].fillna("").astype(str).to_numpy(object)[first]
+    return RequestTable(
+        frame["who"].to_numpy(object)[first].tolist(),
+        frame[c.RECOMMENDATION_ID].to_numpy(object)[first].tolist(),
+        frame["time"].to_numpy()[first],
+        version.tolist(),
+        item,
+        chance,
+        row,
+        length[good],
+        +dropped,
+    )

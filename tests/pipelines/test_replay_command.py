@@ -1,0 +1,169 @@
+"""`recsys evaluate --log`: exit codes a gate can use, a page without a network, one line for what a person can mend."""
+
+import json
+import sqlite3
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from recsys import columns as c
+from recsys.artifacts.registry import Registry
+from recsys.config import ExplorationConfig
+from recsys.logs.live_tables import IMPRESSION_COLUMNS, LIVE_DDL
+from recsys.policies.popularity import Popularity
+from recsys.recommender import load_recommender
+from tests.evaluation.replay.served_log import served_log, world
+from tests.factories import write_policy_bundle
+
+ITEMS = 12
+RULE = world(ITEMS)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a champion and a better challenger, and the champion's log."""
+    root = tmp_path_factory.mktemp("shelf")
+    noise = np.random.default_rng(3).normal(size=ITEMS)
+    registry = Registry(root / "registry")
+    for alias, scores in (("champion", 5 + noise), ("challenger", 5 + 0.7 * noise + 4 * (RULE.appeal - 0.3))):
+        policy = Popularity().restore({"popularity": scores.astype(np.float32)})
+        folder = write_policy_bundle(
+            root / alias, policy, ITEMS, candidates=ITEMS, exploration=ExplorationConfig(temperature=0.6)
+        )
+        (folder / "evaluation.json").write_text(json.dumps({"trained_until": "2020-01-01T00:00:00+00:00"}))
+        registry.set_alias("metaq", alias, registry.publish(folder, "metaq"))
+    log = served_log(load_recommender(registry.resolve("metaq", "champion")), RULE, users=500)
+    (root / "log" / "events").mkdir(parents=True)
+    pq.write_table(log, root / "log" / "events" / "part-00000.parquet")
+    return root
+
+
+def run(shelf: Path, *arguments: str) -> tuple[int, str]:
+    where = ["--registry", str(shelf / "registry"), "--out", str(shelf / "out")]
+    done = CliRunner().invoke(app, ["evaluate", *where, *arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return 2, str(done.exception)
+    return done.exit_code, done.output
+
+
+class Links(HTMLParser):
+    """Collects whatever a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loaded += [f"{tag} {value}" for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_better_challenger_passes_and_leaves_a_page_and_json(shelf: Path) -> None:
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion"
+    )
+    assert code == 0, said
+    assert "better:" in said
+    plain = json.loads((shelf / "out" / "report.json").read_text())
+    assert plain["decision"] == "better"
+    assert plain["differences"][0]["low"] > 0
+    page = (shelf / "out" / "report.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert links.loaded == []
+    assert page.count("<svg") >= 6
+    assert plain["sentence"].split(":")[0] in page
+    tests = {gate["name"]: gate["verdict"] for gate in plain["self_tests"]}
+    assert tests["leak: the future shuffled"] == "pass"
+    assert tests["after training"] == "pass"
+
+
+def test_a_worse_one_does_not(shelf: Path) -> None:
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@champion", "--against", "bundle@challenger"
+    )
+    assert code == 1
+    assert "worse:" in said
+    code, _ = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@champion", "--against", "bundle@challenger",
+        "--set", "require=nothing", "--set", "self_test=false",
+    )  # fmt: skip
+    assert code == 0
+
+
+def test_what_logs_cannot_say_has_an_exit_code_of_its_own(shelf: Path) -> None:
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion",
+        "--set", "trained_until=2030-01-01T00:00:00Z", "--set", "self_test=false",
+    )  # fmt: skip
+    assert code == 3
+    assert "cannot say:" in said
+
+
+def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> None:
+    """The same sessions from the live tables: lists stand in impressions, feedback in events."""
+    log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet").to_pylist()
+    path = tmp_path / "live.sqlite"
+    connection = sqlite3.connect(path)
+    for statement in LIVE_DDL:
+        connection.execute(statement)
+    lists: dict[str, list[dict[str, object]]] = {}
+    for number, row in enumerate(log):
+        moment = round(row[c.TIMESTAMP].timestamp() * 1e6)
+        if row[c.EVENT_TYPE] == c.IMPRESSION:
+            lists.setdefault(row[c.RECOMMENDATION_ID], []).append({**row, c.TIMESTAMP: moment})
+            continue
+        names = [name for name in row if row[name] is not None]
+        values = [moment if name == c.TIMESTAMP else row[name] for name in names]
+        marks = ", ".join("?" * (len(names) + 1))
+        connection.execute(
+            f"INSERT INTO events ({', '.join(names)}, received_at) VALUES ({marks})", (*values, number)
+        )
+    for shown in lists.values():
+        first = shown[0]
+        model, policy = str(first[c.POLICY_VERSION]).split(" ", 1)
+        slate = json.dumps([[row[c.ITEM_ID], 0.0, row[c.PROPENSITY]] for row in shown])
+        who = (first[c.RECOMMENDATION_ID], first[c.USER_ID], first[c.SESSION_ID], first[c.TIMESTAMP])
+        connection.execute(
+            f"INSERT INTO impressions ({', '.join(IMPRESSION_COLUMNS)}) VALUES ({', '.join('?' * 11)})",
+            (*who, model, policy, "policy", 0, 0, slate, b""),
+        )
+    connection.commit()
+    connection.close()
+    run(shelf, "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion")
+    from_log = json.loads((shelf / "out" / "report.json").read_text())
+    code, _ = run(
+        shelf, "--store", str(path), "--policy", "bundle@challenger", "--against", "bundle@champion"
+    )
+    from_live = json.loads((shelf / "out" / "report.json").read_text())
+    assert code == 0
+    for one, other in zip(from_live["differences"], from_log["differences"], strict=True):
+        assert one["value"] == pytest.approx(other["value"], abs=1e-9)
+
+
+BAD = [
+    (["--log", "nowhere"], "no log at nowhere"),
+    (["--store", "nowhere.sqlite"], "no store at nowhere.sqlite"),
+    (["--log", "a", "--store", "b"], "either --log"),
+    (["--log", "LOG", "--policy", "bundle@nobody"], "no 'nobody' of metaq"),
+    (["--log", "LOG", "--policy", "mine"], "names no policy"),
+    (["--log", "LOG", "--policy", "no.such:thing"], "cannot be imported"),
+    (["--log", "LOG", "--policy", "json:dumps"], "is no policy"),
+    (["--log", "LOG", "--policy", "random"], "random needs another policy"),
+    (["--log", "LOG", "--set", "window_hours=0"], "window_hours is '0'"),
+    (["--log", "LOG", "--set", "assume=hope"], "assume is 'hope'"),
+    (["--log", "LOG", "--set", "windw=1"], "unknown key windw"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD)
+def test_what_a_person_can_mend_is_one_line(shelf: Path, arguments: list[str], says: str) -> None:
+    given = [str(shelf / "log") if text == "LOG" else text for text in arguments]
+    code, said = run(shelf, *given)
+    assert code == 2
+    assert says in said
+    assert "\n" not in said.strip()
