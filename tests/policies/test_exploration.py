@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import ExplorationConfig
-from recsys.policies.exploration import draw_list, policy_name
+from recsys.policies.exploration import draw_list, list_distribution, policy_name
 
 SCORES = np.array([0.9, 0.7, 0.4, 0.1], np.float32)
 DRAWN = ExplorationConfig(kind="plackett_luce", temperature=0.3)
@@ -75,3 +75,23 @@ def test_a_cold_policy_is_nearly_greedy_and_a_hot_one_nearly_uniform() -> None:
 def test_logs_can_tell_the_policies_apart() -> None:
     assert policy_name(GREEDY) == "greedy"
     assert policy_name(ExplorationConfig(temperature=0.02)) == "plackett_luce(temperature=0.02)"
+
+
+def test_the_distribution_of_lists_gives_drawn_lists_their_own_propensities() -> None:
+    scores = np.array([3.0, 2.5, 1.0, 0.2, -1.0], np.float32)
+    config = ExplorationConfig(temperature=0.7)
+    items = np.array([10, 11, 12, 13, 14], np.int32)
+    lists = list_distribution(scores, items, config)
+    for seed in range(20):
+        places, propensities = draw_list(scores, 3, config, np.random.default_rng(seed))
+        np.testing.assert_allclose(lists.propensities(items[places]), propensities, rtol=1e-5)
+        np.testing.assert_allclose(lists.given_above(items[places]).sum(axis=1), 1.0)
+    assert lists.propensities(np.array([99, 10])).tolist()[0] == 0.0
+
+
+def test_without_a_draw_the_best_that_is_left_is_sure() -> None:
+    lists = list_distribution(
+        np.array([3.0, 2.0, 1.0], np.float32), np.arange(3, dtype=np.int32), ExplorationConfig(kind="greedy")
+    )
+    assert lists.propensities(np.array([0, 1, 2])).tolist() == [1.0, 1.0, 1.0]
+    assert lists.propensities(np.array([1, 0, 2])).tolist() == [0.0, 1.0, 1.0]
