@@ -197,3 +197,9 @@ def test_a_shown_item_that_is_no_candidate_takes_nobodys_place() -> None:
     )
     assert could.propensities(np.array([99, 4, 6])).tolist() == pytest.approx([0.0, 0.75, 1.0])
     assert could.given_above(np.array([4, 6, 99]))[2].tolist() == [0.0, 0.0]
+
+
+def test_without_a_draw_the_best_that_is_left_is_sure() -> None:
+    lists = ListDistribution(np.arange(3, dtype=np.int32), np.array([[3.0, 2.0, 1.0]]), GREEDY)
+    assert lists.propensities(np.array([0, 1, 2])).tolist() == [1.0, 1.0, 1.0]
+    assert lists.propensities(np.array([1, 0, 2])).tolist() == [0.0, 1.0, 1.0]
