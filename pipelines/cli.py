@@ -102,7 +102,9 @@ def evaluate(
     overrides: Overrides = None,
     force: Force = False,
     log: Annotated[Path | None, typer.Option("--log", help="Replay these events (Parquet).")] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Replay the endpoint's SQLite file.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Replay the endpoint's SQLite file or PostgreSQL address.")
+    ] = None,
     policy: Annotated[
         str, typer.Option("--policy", help="bundle@ALIAS, bundle:FOLDER, random or package.module:policy.")
     ] = "bundle@challenger",

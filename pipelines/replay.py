@@ -11,11 +11,13 @@ import json
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import psycopg
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 from rich.console import Console
@@ -74,7 +76,7 @@ class Shelf:
 
 def replay(
     log: Path | None,
-    store: Path | None,
+    store: str | None,
     policy: str,
     against: str | None,
     registry: Path,
@@ -131,20 +133,22 @@ def _config(overrides: Sequence[str]) -> ReplayConfig:
         raise UserError(f"--set: {refusal(error, ReplayConfig)}") from None
 
 
-def _source(log: Path | None, store: Path | None) -> EventSource:
+def _source(log: Path | None, store: str | None) -> EventSource:
     if log is not None and store is not None:
-        raise UserError("give either --log (Parquet) or --store (the endpoint's SQLite file)")
+        raise UserError("give either --log (Parquet) or --store (the endpoint's file or PostgreSQL address)")
     if store is None:
         return from_parquet(log or Path())
-    if not store.is_file():
-        raise UserError(f"no store at {store}; give the file that the endpoint writes to")
-    connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
     try:
-        return from_store(connection, str(store))
-    except sqlite3.DatabaseError as error:
-        raise UserError(f"{store} is no live store ({error}); give the endpoint's file") from None
-    finally:
-        connection.close()
+        if store.startswith("postgresql"):
+            with psycopg.connect(store) as remote:
+                return from_store(remote, store.rpartition("@")[2])  # a password stays out of reports
+        if not Path(store).is_file():
+            raise UserError(f"no store at {store}; give the file that the endpoint writes to")
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as local:
+            return from_store(local, store)
+    except (sqlite3.DatabaseError, psycopg.Error) as error:
+        named = store.rpartition("@")[2]
+        raise UserError(f"{named} is no live store ({error}); give the endpoint's own") from None
 
 
 def find_policy(

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
 from pipelines.cli import app
 from recsys import columns as c
 from recsys.artifacts.registry import Registry
 from recsys.config import ExplorationConfig
-from recsys.logs.live_tables import IMPRESSION_COLUMNS, LIVE_DDL
+from recsys.logs.live_tables import METADATA, logged_events_ddl
 from recsys.policies.popularity import Popularity
 from recsys.recommender import load_recommender
 from tests.evaluation.replay.served_log import served_log, world
@@ -108,9 +109,11 @@ def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> No
     """The same sessions from the live tables: lists stand in impressions, feedback in events."""
     log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet").to_pylist()
     path = tmp_path / "live.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    METADATA.create_all(engine)
+    engine.dispose()
     connection = sqlite3.connect(path)
-    for statement in LIVE_DDL:
-        connection.execute(statement)
+    connection.execute(logged_events_ddl("sqlite"))
     lists: dict[str, list[dict[str, object]]] = {}
     for number, row in enumerate(log):
         moment = round(row[c.TIMESTAMP].timestamp() * 1e6)
@@ -127,10 +130,20 @@ def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> No
         first = shown[0]
         model, policy = str(first[c.POLICY_VERSION]).split(" ", 1)
         slate = json.dumps([[row[c.ITEM_ID], 0.0, row[c.PROPENSITY]] for row in shown])
-        who = (first[c.RECOMMENDATION_ID], first[c.USER_ID], first[c.SESSION_ID], first[c.TIMESTAMP])
+        line = {
+            **{name: first[name] for name in (c.RECOMMENDATION_ID, c.USER_ID, c.SESSION_ID, c.TIMESTAMP)},
+            "model": model,
+            "policy": policy,
+            "served_by": "policy",
+            "seed": 0,
+            "support_events": 0,
+            "slate": slate,
+            "request": b"",
+            "candidates": len(shown),
+        }
+        marks = ", ".join("?" * len(line))
         connection.execute(
-            f"INSERT INTO impressions ({', '.join(IMPRESSION_COLUMNS)}) VALUES ({', '.join('?' * 11)})",
-            (*who, model, policy, "policy", 0, 0, slate, b""),
+            f"INSERT INTO impressions ({', '.join(line)}) VALUES ({marks})", tuple(line.values())
         )
     connection.commit()
     connection.close()

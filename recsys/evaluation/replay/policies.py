@@ -9,6 +9,7 @@ import numpy as np
 from recsys.catalogue import Catalogue
 from recsys.config import RewardConfig
 from recsys.errors import UserError
+from recsys.live_catalogue import LiveCatalogue
 from recsys.policies.exploration import ListDistribution
 from recsys.recommender import LoggedEvent, Recommender
 from recsys.types import ExternalId
@@ -116,8 +117,8 @@ class FunctionPolicy:
         return ListDistribution.softmax(order, np.log(given[order]))
 
 
-def random_policy(catalogue: Catalogue | Sequence[ExternalId]) -> FunctionPolicy:
+def random_policy(catalogue: Catalogue | LiveCatalogue | Sequence[ExternalId]) -> FunctionPolicy:
     """Return the policy that shows every item equally often."""
-    ids = catalogue.item_ids if isinstance(catalogue, Catalogue) else tuple(catalogue)
+    ids = tuple(catalogue.item_ids if isinstance(catalogue, Catalogue | LiveCatalogue) else catalogue)
     even = np.ones(len(ids))
     return FunctionPolicy("random", ids, lambda request: even)
