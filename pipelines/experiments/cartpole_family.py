@@ -1,148 +1,162 @@
-"""A family of CartPoles: does a meta-trained Q adapt to unseen ones within a few episodes?
+"""Does a meta-trained Q adapt to CartPoles that it has not seen? A check of the core outside recommending.
 
-    python -m pipelines.experiments.cartpole_family --seed 1 --out FILE
-    python -m pipelines.experiments.cartpole_family --table FILE [FILE ...]
+    python -m pipelines.experiments.cartpole_family --seed 1 --out one.json
+    python -m pipelines.experiments.cartpole_family --table one.json two.json three.json
+
+Meta-training plays training tasks (cartpole_tasks.py) and learns a Q with fast weights (cartpole_meta.py). Then every
+network is frozen but the fresh ones'. An unseen task is lived through for ten episodes, each by the policy adapted to
+the episodes before it with some exploration; after so many of them the greedy policy is measured on starts that are
+the same for every contestant:
+
+- adapted: the meta network and what `AdaptationPrior.adapt` makes of the episodes;
+- un-adapted: the same network without support;
+- another task's: the same network, adapted to the episodes of a task with the other sign;
+- multi-task: one DQN trained on the training tasks with as many steps, updates and transitions, and no fast weights;
+- fresh: a DQN from scratch on the very same episodes;
+- long: a DQN that plays the task itself for `--long-steps` steps, in the first `--long-tasks` tasks only.
+
+`--split validation` draws other tasks, on which all settings were chosen.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
-from pipelines.experiments.cartpole import ours
+from pipelines.experiments.cartpole import ours, run, store_episode
+from pipelines.experiments.cartpole_family_table import table
+from pipelines.experiments.cartpole_lives import (
+    Adapted,
+    MultiTaskLearner,
+    PlainAgent,
+    adapt_to_family,
+    greedy_returns,
+    learn_family,
+)
 from pipelines.experiments.cartpole_meta import MetaLearner, MetaSettings
-from pipelines.experiments.cartpole_presets import PRESETS, Preset
-from pipelines.experiments.cartpole_replay import TaskReplay
-from pipelines.experiments.cartpole_tasks import LIMIT, Players, Task, draw_tasks, refuse_seen
-from recsys.mdp.transition import TransitionBatch
+from pipelines.experiments.cartpole_presets import (
+    FAMILY,
+    FAMILY_FRESH,
+    FAMILY_FRESH_UPDATES,
+    PRESETS,
+    Preset,
+)
+from pipelines.experiments.cartpole_tasks import Task, draw_tasks, refuse_seen, single_environment
+from recsys.errors import UserError
 from recsys.randomness import derive_seed, numpy_generator
-from recsys.types import BoolArray, FloatArray, LongArray
+from recsys.types import FloatArray
 
-META = replace(PRESETS["quick"], hidden=(64, 64), batch_size=256, n_step=3, first_update=200, buffer=20_000)
-
-
-class Agent(Protocol):
-    width: int
-
-    def fast(self, rows: TransitionBatch, present: BoolArray) -> torch.Tensor: ...
-
-    def q_all(self, state: torch.Tensor, fast: torch.Tensor) -> torch.Tensor: ...
+TRAINING_TASKS, UNSEEN_TASKS, STARTS = 32, 40, 10
+AT = (0, 1, 2, 3, 5, 10)  # episodes of adaptation
 
 
-def act(agent: Agent, state: np.ndarray, fast: torch.Tensor) -> LongArray:
-    return agent.q_all(torch.from_numpy(state), fast).argmax(dim=1).numpy()
+def fresh_returns(
+    tasks: Sequence[Task], adapted: Adapted, preset: Preset, updates: int, seed: int
+) -> dict[int, FloatArray]:
+    """Return what a DQN per task reaches on the episodes of another agent, `updates` steps for each; (task,)."""
+    returns = {at: np.zeros(len(tasks)) for at in adapted.returns}
+    for place, task in enumerate(tasks):
+        update, network, store = ours(preset, 0, derive_seed(seed, f"fresh-{place}"))
+        agent = PlainAgent(network)
+        for lived in range(max(returns) + 1):
+            if lived in returns:
+                returns[lived][place] = greedy_returns(agent, [task], torch.zeros((1, 0)), STARTS, seed)[0]
+            if lived == max(returns):
+                break
+            episode = adapted.episodes[place][lived]
+            store_episode(
+                store, list(episode.states), list(episode.actions), episode.rewards, episode.ended, preset
+            )
+            for _ in range(updates):
+                update()
+    return returns
 
 
-def explored(greedy: LongArray, epsilon: float, chance: np.random.Generator) -> LongArray:
-    return np.where(chance.random(len(greedy)) < epsilon, chance.integers(0, 2, len(greedy)), greedy)
+def compare(
+    split: str,
+    steps: int,
+    seed: int,
+    preset: Preset,
+    settings: MetaSettings,
+    long_tasks: int,
+    long_steps: int,
+) -> dict[str, object]:
+    """Train on training tasks, adapt to unseen ones; return the returns of every contestant by task."""
+    training = draw_tasks(TRAINING_TASKS, numpy_generator(seed, "family-training-tasks"))
+    unseen = draw_tasks(UNSEEN_TASKS, numpy_generator(seed, f"family-{split}-tasks"))
+    refuse_seen(unseen, training)
+    updates = max(1, (steps - preset.first_update) // preset.steps_per_update)
+    seconds: dict[str, float] = {}
+    clock = time.process_time()
+    meta = MetaLearner(preset, settings, updates, seed)
+    learn_family(meta, training, steps, seed)
+    seconds["meta-training"], clock = time.process_time() - clock, time.process_time()
+    multi = MultiTaskLearner(preset, settings.tasks, updates, seed)
+    learn_family(multi, training, steps, seed)
+    seconds["multi-task training"], clock = time.process_time() - clock, time.process_time()
+    adapted = adapt_to_family(meta, unseen, preset, seed, AT, STARTS)
+    others = adapted.fast.roll(1, dims=0)  # signs alternate
+    none = torch.zeros((len(unseen), 0))
+    returns = {
+        "adapted": adapted.returns,
+        "another task's": {AT[-1]: greedy_returns(meta, unseen, others, STARTS, seed)},
+        "multi-task": {0: greedy_returns(multi, unseen, none, STARTS, seed)},
+    }
+    seconds["adapting"], clock = time.process_time() - clock, time.process_time()
+    returns["fresh"] = fresh_returns(unseen, adapted, FAMILY_FRESH, FAMILY_FRESH_UPDATES, seed)
+    seconds["fresh"], clock = time.process_time() - clock, time.process_time()
+    played = [
+        run("ours", PRESETS["quick"], long_steps, seed, single_environment(task))
+        for task in unseen[:long_tasks]
+    ]
+    seconds["long"] = time.process_time() - clock
+    return {
+        "seed": seed,
+        "split": split,
+        "steps": steps,
+        "tasks": [asdict(task) for task in unseen],
+        "returns": {
+            who: {str(at): list(each) for at, each in curve.items()} for who, curve in returns.items()
+        },
+        "lived": adapted.lived.tolist(),
+        "long": [{"mean_return": each.mean_return, "episodes": each.episodes} for each in played],
+        "seconds": {what: round(took, 1) for what, took in seconds.items()},
+    }
 
 
-def metatrain(learner, tasks, steps, seed, life=6, log=None, on_check=None, check=0):
-    players = Players(tasks, derive_seed(seed, "family-training") % 2**31)
-    preset = learner.preset
-    replay = TaskReplay(len(tasks), preset.buffer, preset)
-    chance = numpy_generator(seed, "family-exploration")
-    everyone = np.arange(len(tasks))
-    episodes = np.zeros(len(tasks), int)
-    for task in everyone:
-        replay.begin_life(task)
-    fast = learner.fast(*replay.supports(everyone, learner.width, chance))
-    recent = []
-    for t in range(steps):
-        epsilon = max(preset.final_epsilon, 1.0 - t / (preset.exploration * steps))
-        ended = players.step(explored(act(learner, players.state, fast), epsilon, chance))
-        for episode in ended:
-            replay.add(episode.place, episode)
-            episodes[episode.place] += 1
-            recent.append((t, episodes[episode.place], len(episode.actions)))
-            if episodes[episode.place] == life:
-                episodes[episode.place] = 0
-                replay.begin_life(episode.place)
-        if t % 25 == 0:
-            fast = learner.fast(*replay.supports(everyone, learner.width, chance))
-        elif ended:
-            who = np.array([e.place for e in ended])
-            fast[who] = learner.fast(*replay.supports(who, learner.width, chance))
-        if t >= preset.first_update and t % preset.steps_per_update == 0:
-            figures = learner.update(replay)
-        if check and t % check == check - 1:
-            r = np.array(recent)
-            first = r[r[:, 1] == 1][:, 2]
-            later = r[r[:, 1] >= 3][:, 2] if len(r) else []
-            print(t + 1, "eps %.2f" % epsilon, "first", first.mean().round(1) if len(first) else None, "later", np.mean(later).round(1), {k: round(v, 3) for k, v in figures.items()},
-                "noise %.3f gain %.2f off %.2f mix %.2f growth %.2f" % (learner.network.prior.log_noise.exp(), learner.network.prior.gain, learner.network.prior.offset, learner.network.prior.mix_logit.sigmoid(), learner.network.prior.growth), flush=True)
-            recent = []
-            if on_check: on_check()
-
-
-def greedy_returns(agent: Agent, tasks: Sequence[Task], fast: torch.Tensor, starts: int, seed: int) -> FloatArray:
-    """Return the mean return of greedy episodes of each task, (task,)."""
-    repeated = [task for task in tasks for _ in range(starts)]
-    players = Players(repeated, seed)
-    fast = fast.repeat_interleave(starts, dim=0)
-    returns = np.zeros(len(repeated))
-    for _ in range(LIMIT):
-        for episode in players.step(act(agent, players.state, fast)):
-            if not returns[episode.place]:
-                returns[episode.place] = len(episode.actions)
-        if returns.all():
-            break
-    return returns.reshape(len(tasks), starts).mean(axis=1)
-
-
-def adaptation_curve(agent, tasks, preset, seed, at=(0, 1, 2, 3, 5, 10), starts=10, epsilon=0.1):
-    players = Players(tasks, derive_seed(seed, "family-adapting") % 2**31)
-    replay = TaskReplay(len(tasks), (max(at) + 1) * LIMIT, preset)
-    chance = numpy_generator(seed, "family-adapting")
-    everyone = np.arange(len(tasks))
-    for t in everyone:
-        replay.begin_life(t)
-    curve, told, episodes = {}, {}, []
-    for k in range(max(at) + 1):
-        fast = agent.fast(*replay.supports(everyone, agent.width, chance))
-        if k in at:
-            curve[k] = greedy_returns(agent, tasks, fast, starts, derive_seed(seed, f"family-greedy-{k}") % 2**31)
-        if k == max(at):
-            break
-        waiting = np.ones(len(tasks), bool)
-        round_ = [None] * len(tasks)
-        players = Players(tasks, derive_seed(seed, f"family-adapting-{k}") % 2**31)
-        while waiting.any():
-            for e in players.step(explored(act(agent, players.state, fast), epsilon, chance)):
-                if waiting[e.place]:
-                    waiting[e.place] = False
-                    replay.add(e.place, e)
-                    round_[e.place] = e
-        episodes.append(round_)
-        told[k] = np.array([len(e.actions) for e in round_])
-    return curve, told, episodes
+def main() -> None:
+    """Run one seed and write its result, or print the table of several."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--steps", type=int, default=30_000, help="of each training task")
+    parser.add_argument("--long-tasks", type=int, default=0)
+    parser.add_argument("--long-steps", type=int, default=30_000)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, nargs="+", help="results to print instead of a run")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        if asked.table:
+            print(table(asked.table))
+            return
+        result = compare(
+            asked.split, asked.steps, asked.seed, FAMILY, MetaSettings(), asked.long_tasks, asked.long_steps
+        )
+    except UserError as error:
+        raise SystemExit(f"cartpole_family: {error}") from None
+    text = json.dumps(result)
+    if asked.out is None:
+        print(text)
+    else:
+        asked.out.write_text(text + "\n", encoding="utf-8")
+        print(table([asked.out]))
 
 
 if __name__ == "__main__":
-    import sys
-
-    torch.set_num_threads(1)
-    kw = eval(sys.argv[1]) if len(sys.argv) > 1 else {}
-    steps = kw.pop("steps", 12000)
-    seed = kw.pop("seed", 0)
-    check = kw.pop("check", 2000)
-    ntr = kw.pop("ntrain", 32)
-    sk = {k: kw.pop(k) for k in list(kw) if k in MetaSettings.__dataclass_fields__}
-    preset = replace(META, **kw)
-    train = draw_tasks(ntr, numpy_generator(seed, "family-train"))
-    val = draw_tasks(20, numpy_generator(seed, "family-validation"))
-    learner = MetaLearner(preset, MetaSettings(**sk), (steps - preset.first_update) // preset.steps_per_update, seed)
-    t0 = time.process_time()
-
-    def show():
-        curve, told, _ = adaptation_curve(learner, val, preset, seed, starts=3, at=(0, 1, 3, 5))
-        f = np.array([t.flipped for t in val])
-        print("   %.0fs" % (time.process_time() - t0), {k: (v.mean().round(0), v[f].mean().round(0)) for k, v in curve.items()}, flush=True)
-
-    metatrain(learner, train, steps, seed, check=check, on_check=show)
+    main()

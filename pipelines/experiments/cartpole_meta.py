@@ -26,6 +26,8 @@ from recsys.models.vector_network import VectorNetwork, VectorShape
 from recsys.randomness import derive_seed, numpy_generator
 from recsys.types import BoolArray
 
+MAX_GRADIENT_NORM = 10.0
+
 
 @dataclass(frozen=True)
 class MetaSettings:
@@ -36,6 +38,7 @@ class MetaSettings:
     support: int = 64  # transitions that are adapted to at most
     longest: int = 1_000  # beginning of a life that they are drawn from
     noise: float = 1.0  # σ² at first
+    value_weight: float = 0.5  # of the loss of U
     value: str = "adapted"  # what U learns: max of the adapted Q, or the return of the behaviour
 
 
@@ -112,13 +115,16 @@ class MetaLearner:
     def update(self, replay: TaskReplay) -> dict[str, float]:
         """Take one step on some tasks; return what it saw."""
         settings = self.settings
-        known = np.flatnonzero(replay.total > 0)
-        task = self.chance.choice(known, settings.tasks)
+        task = self.chance.choice(np.flatnonzero(replay.total > 0), settings.tasks)
         support, present = replay.beginnings(task, settings.support, settings.longest, self.chance)
-        count = self.preset.batch_size // settings.tasks
-        losses, figures = self.losses(support, present, replay.queries(task, count, self.chance))
+        query = replay.queries(task, self.preset.batch_size // settings.tasks, self.chance)
+        return self.learn(support, present, query)
+
+    def learn(self, support: TransitionBatch, present: BoolArray, query: TransitionBatch) -> dict[str, float]:
+        """Take one step on tasks' supports and as many queries of each, task by task; return what it saw."""
+        losses, figures = self.losses(support, present, query)
         rate_factor = max(0.0, 1.0 - self.done / self.updates) if self.preset.falling_rate else 1.0
-        step(self.optimizer, losses, rate_factor, 10.0)
+        step(self.optimizer, losses, rate_factor, MAX_GRADIENT_NORM)
         self.done += 1
         self.schedule.follow(self.target, self.network, self.done)
         return figures
@@ -143,13 +149,14 @@ class MetaLearner:
             else:
                 told = target.q_all(query.state, target_fast).max(dim=1).values
         td = mean(td_loss(q_value, goal, "huber", 1.0))
-        value = mean((states.behavior_return - told) ** 2)
-        figures = {"td": float(td.detach()), "value": float(value.detach()), "q": float(q_value.detach().mean())}
+        value = mean(td_loss(states.behavior_return, told, "huber", 1.0))
+        figures = {
+            "td": float(td.detach()),
+            "value": float(value.detach()),
+            "q": float(q_value.detach().mean()),
+        }
         figures["shift"] = float(shift.detach().abs().mean())
-        return td + value * VALUE_WEIGHT, figures
-
-
-VALUE_WEIGHT = 0.1
+        return td + value * self.settings.value_weight, figures
 
 
 def _per_query(fast: torch.Tensor, queries: int) -> torch.Tensor:

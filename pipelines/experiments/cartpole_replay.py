@@ -89,7 +89,5 @@ def _blocks(tasks: int, capacity: int) -> tuple[list[RingStore], dict[str, np.nd
     whole = RingStore(tasks * capacity, vector_schema(FEATURES)).columns
     stores = [RingStore(capacity, vector_schema(FEATURES)) for _ in range(tasks)]
     for task, store in enumerate(stores):
-        store.columns = {
-            name: held[task * capacity : (task + 1) * capacity] for name, held in whole.items()
-        }
+        store.columns = {name: held[task * capacity : (task + 1) * capacity] for name, held in whole.items()}
     return stores, whole
