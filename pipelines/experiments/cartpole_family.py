@@ -12,7 +12,7 @@ the same for every contestant:
 - un-adapted: the same network without support;
 - another task's: the same network, adapted to the episodes of a task with the other sign;
 - multi-task: one DQN trained on the training tasks with as many steps, updates and transitions, and no fast weights;
-- fresh: a DQN from scratch on the very same episodes;
+- fresh: a DQN from scratch, on the very same episodes or on as many of its own;
 - long: a DQN that plays the task itself for `--long-steps` steps, in the first `--long-tasks` tasks only.
 
 `--split validation` draws other tasks, on which all settings were chosen.
@@ -37,6 +37,7 @@ from pipelines.experiments.cartpole_lives import (
     adapt_to_family,
     greedy_returns,
     learn_family,
+    one_episode,
 )
 from pipelines.experiments.cartpole_meta import MetaLearner, MetaSettings
 from pipelines.experiments.cartpole_presets import (
@@ -56,19 +57,28 @@ AT = (0, 1, 2, 3, 5, 10)  # episodes of adaptation
 
 
 def fresh_returns(
-    tasks: Sequence[Task], adapted: Adapted, preset: Preset, updates: int, seed: int
+    tasks: Sequence[Task], adapted: Adapted | None, preset: Preset, updates: int, seed: int
 ) -> dict[int, FloatArray]:
-    """Return what a DQN per task reaches on the episodes of another agent, `updates` steps for each; (task,)."""
-    returns = {at: np.zeros(len(tasks)) for at in adapted.returns}
+    """Return what a DQN per task reaches after so many episodes, `updates` steps for each; (task,).
+
+    The episodes are those of another agent, or its own if there is none.
+    """
+    returns = {at: np.zeros(len(tasks)) for at in AT}
+    nothing = torch.zeros((1, 0))
     for place, task in enumerate(tasks):
-        update, network, store = ours(preset, 0, derive_seed(seed, f"fresh-{place}"))
+        own = derive_seed(seed, f"fresh-{place}")
+        update, network, store = ours(preset, 0, own)
         agent = PlainAgent(network)
-        for lived in range(max(returns) + 1):
+        chance = numpy_generator(own, "fresh-exploration")
+        for lived in range(max(AT) + 1):
             if lived in returns:
-                returns[lived][place] = greedy_returns(agent, [task], torch.zeros((1, 0)), STARTS, seed)[0]
-            if lived == max(returns):
+                returns[lived][place] = greedy_returns(agent, [task], nothing, STARTS, seed)[0]
+            if lived == max(AT):
                 break
-            episode = adapted.episodes[place][lived]
+            if adapted is None:
+                episode = one_episode(agent, task, derive_seed(own, f"episode-{lived}") % 2**31, chance)
+            else:
+                episode = adapted.episodes[place][lived]
             store_episode(
                 store, list(episode.states), list(episode.actions), episode.rewards, episode.ended, preset
             )
@@ -108,7 +118,9 @@ def compare(
         "multi-task": {0: greedy_returns(multi, unseen, none, STARTS, seed)},
     }
     seconds["adapting"], clock = time.process_time() - clock, time.process_time()
-    returns["fresh"] = fresh_returns(unseen, adapted, FAMILY_FRESH, FAMILY_FRESH_UPDATES, seed)
+    fresh = (FAMILY_FRESH, FAMILY_FRESH_UPDATES, seed)
+    returns["fresh, same episodes"] = fresh_returns(unseen, adapted, *fresh)
+    returns["fresh, own episodes"] = fresh_returns(unseen, None, *fresh)
     seconds["fresh"], clock = time.process_time() - clock, time.process_time()
     played = [
         run("ours", PRESETS["quick"], long_steps, seed, single_environment(task))

@@ -38,7 +38,7 @@ def table(files: Sequence[Path]) -> str:
     for each in runs:
         mine = _constant_where_nothing_is_learnt(_joined([each]))
         kept = np.ones(len(each["tasks"]), bool)
-        for who in ("un-adapted", "multi-task", "fresh"):
+        for who in ("un-adapted", "multi-task", "fresh, same episodes", "fresh, own episodes"):
             gaps = [_gap(mine["adapted"], mine[who], k, kept) for k in at]
             lines.append(_row(f"seed {each['seed']}: adapted − {who}", gaps))
     besides = [f"seed {each['seed']}: {json.dumps(_besides(each))}" for each in runs]
@@ -60,8 +60,7 @@ def _constant_where_nothing_is_learnt(curves: Curves) -> Curves:
     return {
         "adapted": adapted,
         **{who: dict.fromkeys(adapted, returns) for who, returns in constant.items()},
-        "fresh": curves["fresh"],
-        "another task's": curves["another task's"],
+        **{who: curve for who, curve in curves.items() if who not in ("adapted", "multi-task")},
     }
 
 

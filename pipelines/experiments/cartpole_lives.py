@@ -21,6 +21,7 @@ from recsys.randomness import derive_seed, numpy_generator
 from recsys.types import BoolArray, FloatArray, LongArray
 
 LIFE = 6  # episodes of a training task from one blank slate to the next
+EXPLORED = 0.1  # share of random actions while adapting
 REFRESH = 25  # steps after which fast weights follow a network that has learnt meanwhile
 
 
@@ -165,7 +166,6 @@ def adapt_to_family(
     seed: int,
     at: Sequence[int],
     starts: int,
-    epsilon: float = 0.1,
 ) -> Adapted:
     """Live through as many episodes as the last of `at`, adapting after each to all before it."""
     replay = TaskReplay(len(tasks), max(at) * LIMIT, preset)
@@ -183,10 +183,19 @@ def adapt_to_family(
             break
         players = Players(tasks, derive_seed(seed, f"family-episode-{lived}") % 2**31)
         while min(map(len, episodes)) == lived:
-            for episode in players.step(explored(act(agent, players.state, fast), epsilon, chance)):
+            for episode in players.step(explored(act(agent, players.state, fast), EXPLORED, chance)):
                 if len(episodes[episode.place]) == lived:
                     replay.add(episode.place, episode)
                     episodes[episode.place].append(episode)
         fast = agent.fast(*replay.supports(everyone, agent.width, chance))
     lengths = np.array([[len(episode.actions) for episode in each] for each in episodes], np.float64)
     return Adapted(returns, lengths.T, episodes, fast)
+
+
+def one_episode(agent: PlainAgent, task: Task, seed: int, chance: np.random.Generator) -> Episode:
+    """Return an episode of a single task, with as much exploration as `adapt_to_family` has."""
+    players = Players([task], seed)
+    while True:
+        greedy = act(agent, players.state, torch.zeros((1, 0)))
+        if ended := players.step(explored(greedy, EXPLORED, chance)):
+            return ended[0]

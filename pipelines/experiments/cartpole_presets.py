@@ -30,7 +30,7 @@ PRESETS = {
 }
 
 # an update at every other step of all training tasks together; the buffer is one task's
-FAMILY = Preset((128, 128), 5e-4, True, 0.99, 3, 256, 20_000, 200, 2, 0.04, 0.2, 50)
+FAMILY = Preset((128, 128), 5e-4, True, 0.99, 3, 256, 20_000, 200, 2, 0.1, 0.2, 50)
 # a DQN from scratch on a handful of episodes
 FAMILY_FRESH = Preset((128, 128), 5e-4, False, 0.99, 3, 128, 20_000, 0, 1, 0.04, 0.2, 50)
 FAMILY_FRESH_UPDATES = 200  # after each episode

@@ -160,13 +160,14 @@ def test_the_table_gives_paired_differences(tmp_path: Path) -> None:
         "adapted": {"0": [10.0, 20.0], "10": [310.0, 220.0]},
         "another task's": {"10": [9.0, 9.0]},
         "multi-task": {"0": [300.0, 10.0]},
-        "fresh": {"0": [10.0, 10.0], "10": [210.0, 120.0]},
+        "fresh, same episodes": {"0": [10.0, 10.0], "10": [210.0, 120.0]},
+        "fresh, own episodes": {"0": [10.0, 10.0], "10": [110.0, 120.0]},
     }
     run = {"seed": 1, "split": "test", "steps": 5, "tasks": tasks, "returns": returns}
     file = tmp_path / "one.json"
     file.write_text(json.dumps({**run, "lived": [[9.0, 9.0]], "long": [], "seconds": {}}))
     lines = table([file]).splitlines()
-    assert "| all: adapted − fresh | +5 [0, 10] | +100 [100, 100] |" in lines
+    assert "| all: adapted − fresh, same episodes | +5 [0, 10] | +100 [100, 100] |" in lines
     assert "| flipped: adapted − un-adapted | +0 [0, 0] | +200 [200, 200] |" in lines
     assert "| not flipped: multi-task | 300 | 300 |" in lines
     other = tmp_path / "two.json"
