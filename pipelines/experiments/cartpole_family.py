@@ -12,9 +12,9 @@ the same for every contestant:
 - un-adapted: the same network without support;
 - another task's: the same network, adapted to the episodes of a task with the other sign;
 - multi-task: one DQN trained on the training tasks with as many steps, updates and transitions, and no fast weights;
-- fresh: a DQN from scratch, on the very same episodes or on as many of its own;
-- long: a DQN that plays the task itself for `--long-steps` steps, in the first `--long-tasks` tasks only.
+- fresh: a DQN from scratch, on the very same episodes or on as many of its own.
 
+For scale, `--long-tasks 4` lets a DQN of its own play each of the first unseen tasks for `--long-steps` steps instead.
 `--split validation` draws other tasks, on which all settings were chosen.
 """
 
@@ -42,8 +42,10 @@ from pipelines.experiments.cartpole_lives import (
 from pipelines.experiments.cartpole_meta import MetaLearner, MetaSettings
 from pipelines.experiments.cartpole_presets import (
     FAMILY,
-    FAMILY_FRESH,
-    FAMILY_FRESH_UPDATES,
+    FAMILY_GIVEN,
+    FAMILY_GIVEN_UPDATES,
+    FAMILY_OWN,
+    FAMILY_OWN_UPDATES,
     PRESETS,
     Preset,
 )
@@ -54,6 +56,11 @@ from recsys.types import FloatArray
 
 TRAINING_TASKS, UNSEEN_TASKS, STARTS = 32, 40, 10
 AT = (0, 1, 2, 3, 5, 10)  # episodes of adaptation
+
+
+def unseen_tasks(split: str, seed: int) -> list[Task]:
+    """Return the tasks to adapt to."""
+    return draw_tasks(UNSEEN_TASKS, numpy_generator(seed, f"family-{split}-tasks"))
 
 
 def fresh_returns(
@@ -93,12 +100,10 @@ def compare(
     seed: int,
     preset: Preset,
     settings: MetaSettings,
-    long_tasks: int,
-    long_steps: int,
 ) -> dict[str, object]:
     """Train on training tasks, adapt to unseen ones; return the returns of every contestant by task."""
     training = draw_tasks(TRAINING_TASKS, numpy_generator(seed, "family-training-tasks"))
-    unseen = draw_tasks(UNSEEN_TASKS, numpy_generator(seed, f"family-{split}-tasks"))
+    unseen = unseen_tasks(split, seed)
     refuse_seen(unseen, training)
     updates = max(1, (steps - preset.first_update) // preset.steps_per_update)
     seconds: dict[str, float] = {}
@@ -118,15 +123,9 @@ def compare(
         "multi-task": {0: greedy_returns(multi, unseen, none, STARTS, seed)},
     }
     seconds["adapting"], clock = time.process_time() - clock, time.process_time()
-    fresh = (FAMILY_FRESH, FAMILY_FRESH_UPDATES, seed)
-    returns["fresh, same episodes"] = fresh_returns(unseen, adapted, *fresh)
-    returns["fresh, own episodes"] = fresh_returns(unseen, None, *fresh)
-    seconds["fresh"], clock = time.process_time() - clock, time.process_time()
-    played = [
-        run("ours", PRESETS["quick"], long_steps, seed, single_environment(task))
-        for task in unseen[:long_tasks]
-    ]
-    seconds["long"] = time.process_time() - clock
+    returns["fresh, same episodes"] = fresh_returns(unseen, adapted, FAMILY_GIVEN, FAMILY_GIVEN_UPDATES, seed)
+    returns["fresh, own episodes"] = fresh_returns(unseen, None, FAMILY_OWN, FAMILY_OWN_UPDATES, seed)
+    seconds["fresh"] = time.process_time() - clock
     return {
         "seed": seed,
         "split": split,
@@ -136,9 +135,17 @@ def compare(
             who: {str(at): list(each) for at, each in curve.items()} for who, curve in returns.items()
         },
         "lived": adapted.lived.tolist(),
-        "long": [{"mean_return": each.mean_return, "episodes": each.episodes} for each in played],
         "seconds": {what: round(took, 1) for what, took in seconds.items()},
     }
+
+
+def play_long(split: str, seed: int, tasks: int, steps: int) -> list[dict[str, object]]:
+    """Return what a DQN of its own reaches in each of the first unseen tasks, in so many steps of play."""
+    played = []
+    for task in unseen_tasks(split, seed)[:tasks]:
+        result = run("ours", PRESETS["quick"], steps, seed, single_environment(task))
+        played.append({**asdict(task), **asdict(result)})
+    return played
 
 
 def main() -> None:
@@ -147,7 +154,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--steps", type=int, default=30_000, help="of each training task")
-    parser.add_argument("--long-tasks", type=int, default=0)
+    parser.add_argument("--long-tasks", type=int, default=0, help="play so many unseen tasks with a DQN each")
     parser.add_argument("--long-steps", type=int, default=30_000)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path, nargs="+", help="results to print instead of a run")
@@ -157,9 +164,10 @@ def main() -> None:
         if asked.table:
             print(table(asked.table))
             return
-        result = compare(
-            asked.split, asked.steps, asked.seed, FAMILY, MetaSettings(), asked.long_tasks, asked.long_steps
-        )
+        if asked.long_tasks:
+            print(json.dumps(play_long(asked.split, asked.seed, asked.long_tasks, asked.long_steps)))
+            return
+        result = compare(asked.split, asked.steps, asked.seed, FAMILY, MetaSettings())
     except UserError as error:
         raise SystemExit(f"cartpole_family: {error}") from None
     text = json.dumps(result)

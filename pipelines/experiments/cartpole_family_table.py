@@ -74,14 +74,13 @@ def _gap(adapted: dict[int, FloatArray], other: dict[int, FloatArray], k: int, k
 
 
 def _besides(run: dict) -> dict[str, object]:  # type: ignore[type-arg]
-    """Return what the table leaves out: solved tasks, episodes as they were lived, DQNs that played on, time."""
+    """Return what the table leaves out: solved tasks, episodes as they were lived, time."""
     adapted = run["returns"]["adapted"]
     return {
         "share of tasks at 475 and more": {
             at: round(float(np.mean(np.array(r) >= 475)), 2) for at, r in adapted.items()
         },
         "lived": [round(float(np.mean(each)), 1) for each in run["lived"]],
-        "long": run["long"],
         "seconds": run["seconds"],
     }
 

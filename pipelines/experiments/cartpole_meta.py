@@ -3,7 +3,8 @@
     Q_u(s, a) = Q_θ(s, a) + w_uᵀφ(s, a),    w_u = AdaptationPrior.adapt of the task's support transitions
 
 The evidence of a support transition is r + γU(s') against what the meta Q expected in s, as in recsys/adaptation.py;
-U is one value head for all tasks. The outer loss is the double-Q TD loss of Q_u on other transitions of the task, with
+U is one value head for all tasks, trained on the adapted max-Q of them all: what a state is worth hardly depends on
+the task, which action is good there does. The outer loss is the double-Q TD loss of Q_u on other transitions of the task, with
 a target network that adapts to the same support; it reaches Q_θ, φ and the prior through the solve.
 """
 
@@ -39,7 +40,6 @@ class MetaSettings:
     longest: int = 1_000  # beginning of a life that they are drawn from
     noise: float = 1.0  # σ² at first
     value_weight: float = 0.5  # of the loss of U
-    value: str = "adapted"  # what U learns: max of the adapted Q, or the return of the behaviour
 
 
 class MetaNetwork(nn.Module):
@@ -143,13 +143,9 @@ class MetaLearner:
             target_fast = _per_query(target.adapt(support, present).mean, len(query))
             q_next = target.q_all(query.next_state, target_fast).gather(1, place[:, None])[:, 0]
             goal = td_target(query.n_step_return, query.bootstrap, q_next, None)
-            if self.settings.value == "behavior":
-                told = target.base(query.next_state).behavior_return
-                told = td_target(query.n_step_return, query.bootstrap, told, None)
-            else:
-                told = target.q_all(query.state, target_fast).max(dim=1).values
+            adapted_value = target.q_all(query.state, target_fast).max(dim=1).values
         td = mean(td_loss(q_value, goal, "huber", 1.0))
-        value = mean(td_loss(states.behavior_return, told, "huber", 1.0))
+        value = mean(td_loss(states.behavior_return, adapted_value, "huber", 1.0))
         figures = {
             "td": float(td.detach()),
             "value": float(value.detach()),

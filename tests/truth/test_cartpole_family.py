@@ -165,7 +165,7 @@ def test_the_table_gives_paired_differences(tmp_path: Path) -> None:
     }
     run = {"seed": 1, "split": "test", "steps": 5, "tasks": tasks, "returns": returns}
     file = tmp_path / "one.json"
-    file.write_text(json.dumps({**run, "lived": [[9.0, 9.0]], "long": [], "seconds": {}}))
+    file.write_text(json.dumps({**run, "lived": [[9.0, 9.0]], "seconds": {}}))
     lines = table([file]).splitlines()
     assert "| all: adapted − fresh, same episodes | +5 [0, 10] | +100 [100, 100] |" in lines
     assert "| flipped: adapted − un-adapted | +0 [0, 0] | +200 [200, 200] |" in lines
