@@ -28,7 +28,10 @@ REFRESH = 25  # steps after which fast weights follow a network that has learnt 
 class Agent(Protocol):
     """Acts in many tasks at once."""
 
-    width: int  # transitions that it adapts to at most
+    @property
+    def width(self) -> int:
+        """How many transitions it adapts to at most."""
+        ...
 
     def fast(self, rows: TransitionBatch, present: BoolArray) -> torch.Tensor:
         """Return w of tasks, (task, feature), from supports: rows, (task · width,), present, (task, width)."""
@@ -42,7 +45,10 @@ class Agent(Protocol):
 class Learner(Agent, Protocol):
     """An agent that also learns across tasks."""
 
-    preset: Preset
+    @property
+    def preset(self) -> Preset:
+        """How it learns."""
+        ...
 
     def update(self, replay: TaskReplay) -> object:
         """Take one step."""

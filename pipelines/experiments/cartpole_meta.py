@@ -2,10 +2,10 @@
 
     Q_u(s, a) = Q_θ(s, a) + w_uᵀφ(s, a),    w_u = AdaptationPrior.adapt of the task's support transitions
 
-The evidence of a support transition is r + γU(s') against what the meta Q expected in s, as in recsys/adaptation.py;
+The evidence of a support transition is r + γU(s') against what the meta Q expected in s, as in recsys/adaptation.py.
 U is one value head for all tasks, trained on the adapted max-Q of them all: what a state is worth hardly depends on
-the task, which action is good there does. The outer loss is the double-Q TD loss of Q_u on other transitions of the task, with
-a target network that adapts to the same support; it reaches Q_θ, φ and the prior through the solve.
+the task, which action is good there does. The outer loss is the double-Q TD loss of Q_u on other transitions of the
+task, with a target network that adapts to the same support; it reaches Q_θ, φ and the prior through the solve.
 """
 
 from dataclasses import dataclass

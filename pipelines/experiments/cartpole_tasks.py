@@ -88,7 +88,7 @@ def vector_environment(tasks: Sequence[Task]) -> "CartPoleVectorEnv":
     environment = CartPoleVectorEnv(len(tasks), LIMIT)
     constants = np.array([(task.length, task.gravity, task.force) for task in tasks])
     # its step is made of array operations, which take one constant per environment as well as one for all
-    environment.length, environment.gravity, environment.force_mag = constants.T  # type: ignore[assignment]
+    environment.length, environment.gravity, environment.force_mag = constants.T
     environment.polemass_length = environment.masspole * environment.length
     return environment
 
