@@ -173,7 +173,9 @@ def adapt_to_family(
     at: Sequence[int],
     starts: int,
 ) -> Adapted:
-    """Live through as many episodes as the last of `at`, adapting after each to all before it."""
+    """Live through as many episodes as the last of `at`, adapting after each to what came first.
+
+    First, not all: what a balanced pole says later only misleads (docs/experiments.md)."""
     replay = TaskReplay(len(tasks), max(at) * LIMIT, preset)
     chance = numpy_generator(seed, "family-adapting")
     everyone = np.arange(len(tasks))
@@ -181,7 +183,7 @@ def adapt_to_family(
         replay.begin_life(int(task))
     returns: dict[int, FloatArray] = {}
     episodes: list[list[Episode]] = [[] for _ in tasks]
-    fast = agent.fast(*replay.supports(everyone, agent.width, chance))
+    fast = agent.fast(*replay.first(everyone, agent.width, chance))
     for lived in range(max(at) + 1):
         if lived in at:
             returns[lived] = greedy_returns(agent, tasks, fast, starts, seed)
@@ -193,7 +195,7 @@ def adapt_to_family(
                 if len(episodes[episode.place]) == lived:
                     replay.add(episode.place, episode)
                     episodes[episode.place].append(episode)
-        fast = agent.fast(*replay.supports(everyone, agent.width, chance))
+        fast = agent.fast(*replay.first(everyone, agent.width, chance))
     lengths = np.array([[len(episode.actions) for episode in each] for each in episodes], np.float64)
     return Adapted(returns, lengths.T, episodes, fast)
 

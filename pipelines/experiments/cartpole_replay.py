@@ -73,6 +73,14 @@ class TaskReplay:
         place = self.life[task] % LIVES
         return self._rows(task, self.start[task, place], self.length[task, place], width, chance)
 
+    def first(
+        self, task: LongArray, width: int, chance: np.random.Generator
+    ) -> tuple[TransitionBatch, BoolArray]:
+        """Return the first transitions of the lives that run now, in the form of `supports`."""
+        place = self.life[task] % LIVES
+        known = np.minimum(self.length[task, place], width)
+        return self._rows(task, self.start[task, place], known, width, chance)
+
     def _rows(
         self, task: LongArray, start: LongArray, known: LongArray, width: int, chance: np.random.Generator
     ) -> tuple[TransitionBatch, BoolArray]:

@@ -94,6 +94,9 @@ def test_a_support_is_what_the_life_has_seen_of_its_own_task() -> None:
     assert (rows.next_state - rows.state).view(2, 40, 4)[1, :, 0].tolist() == [
         1.0
     ] * 40  # one-step transitions
+    first, there = replay.first(both, 40, chance)
+    assert there.sum(axis=1).tolist() == [30, 40]
+    assert first.state.view(2, 40, 4)[1, :, 0].tolist() == [*range(100, 105), *range(200, 235)]
     queries = replay.queries(both, 200, chance).state.view(2, 200, 4)
     assert (queries[0, :, 1] == 0).all()
     assert (queries[1, :, 1] == 1).all()
