@@ -5,8 +5,8 @@
 
 Meta-training plays training tasks (cartpole_tasks.py) and learns a Q with fast weights (cartpole_meta.py). Then every
 network is frozen but the fresh ones'. An unseen task is lived through for ten episodes, each by the policy adapted to
-the episodes before it with some exploration; after so many of them the greedy policy is measured on starts that are
-the same for every contestant:
+the first transitions of the episodes before it, with some exploration; after so many of them the greedy policy is
+measured on starts that are the same for every contestant:
 
 - adapted: the meta network and what `AdaptationPrior.adapt` makes of the episodes;
 - un-adapted: the same network without support;
