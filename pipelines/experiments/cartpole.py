@@ -47,14 +47,17 @@ class Result:
     steps: int
     mean_return: float = 0.0  # of the final greedy policy
     least_return: float = 0.0
+    episodes: int = 0  # of training
     seconds: float = 0.0
     curve: list[tuple[int, float]] = field(
         default_factory=list
     )  # (step, mean of the last 20 training episodes)
 
 
-def ours(preset: Preset, steps: int, seed: int) -> tuple[Callable[[], None], VectorNetwork, RingStore]:
-    """Return (one update, the network that acts, where its episodes go)."""
+def learner_of(
+    preset: Preset, updates: int, seed: int
+) -> tuple[Callable[[TransitionBatch], None], VectorNetwork]:
+    """Return (one update on a batch, the network that acts); a falling rate reaches zero after `updates`."""
     config = PretrainConfig(
         discount=preset.discount,
         n_step=preset.n_step,
@@ -77,25 +80,40 @@ def ours(preset: Preset, steps: int, seed: int) -> tuple[Callable[[], None], Vec
     learner = DQNLearner(network, target, None, config, None, torch_generator(seed, "cartpole"))
     optimizer = optimizer_for(network, config.learning_rate, config.weight_decay)
     schedule = TargetSchedule.of(config)
-    store = RingStore(preset.buffer, vector_schema(FEATURES))
-    replay = UniformReplay(store)
-    chance = numpy_generator(seed, "cartpole-replay")
-    updates = max(1, (steps - preset.first_update) // preset.steps_per_update)
     done = 0
 
-    def update() -> None:
+    def learn(batch: TransitionBatch) -> None:
         nonlocal done
-        batch: TransitionBatch = replay.sample(preset.batch_size, chance)
         rate_factor = max(0.0, 1.0 - done / updates) if preset.falling_rate else 1.0
         step(optimizer, learner.losses(batch).total, rate_factor, config.max_gradient_norm)
         done += 1
         schedule.follow(target, network, done)
 
+    return learn, network
+
+
+def ours(preset: Preset, steps: int, seed: int) -> tuple[Callable[[], None], VectorNetwork, RingStore]:
+    """Return (one update, the network that acts, where its episodes go)."""
+    updates = max(1, (steps - preset.first_update) // preset.steps_per_update)
+    learn, network = learner_of(preset, updates, seed)
+    store = RingStore(preset.buffer, vector_schema(FEATURES))
+    replay = UniformReplay(store)
+    chance = numpy_generator(seed, "cartpole-replay")
+
+    def update() -> None:
+        learn(replay.sample(preset.batch_size, chance))
+
     return update, network, store
 
 
-def run(contestant: str, preset: Preset, steps: int, seed: int) -> Result:
-    """Learn for some environment steps, then play the greedy policy."""
+def run(
+    contestant: str,
+    preset: Preset,
+    steps: int,
+    seed: int,
+    environment: "gymnasium.Env[np.ndarray, int] | None" = None,
+) -> Result:
+    """Learn for some steps in an environment, CartPole-v1 if none is given, then play the greedy policy."""
     started = time.process_time()
     chance = numpy_generator(seed, "cartpole-exploration")
     result = Result(contestant, seed, steps)
@@ -107,7 +125,7 @@ def run(contestant: str, preset: Preset, steps: int, seed: int) -> Result:
         torch.manual_seed(derive_seed(seed, "cartpole-network"))
         peer = BareDQN(store, preset, numpy_generator(seed, "cartpole-replay"), steps)
         update, act = peer.update, peer.act
-    environment = new_environment()
+    environment = new_environment() if environment is None else environment
     returns: list[float] = []
     taken = 0
     while taken < steps:
@@ -129,7 +147,8 @@ def run(contestant: str, preset: Preset, steps: int, seed: int) -> Result:
         returns.append(sum(rewards))
         if len(returns) % 20 == 0:
             result.curve.append((taken, float(np.mean(returns[-20:]))))
-    scores = evaluate(act, seed)
+    result.episodes = len(returns)
+    scores = evaluate(act, seed, environment)
     result.mean_return, result.least_return = float(np.mean(scores)), float(np.min(scores))
     result.seconds = time.process_time() - started
     return result
@@ -187,9 +206,10 @@ def acting(network: VectorNetwork) -> Callable[[np.ndarray], int]:
     return act
 
 
-def evaluate(act: Callable[[np.ndarray], int], seed: int) -> list[float]:
+def evaluate(
+    act: Callable[[np.ndarray], int], seed: int, environment: "gymnasium.Env[np.ndarray, int]"
+) -> list[float]:
     """Return the returns of greedy episodes from starts that training never saw."""
-    environment = new_environment()
     returns = []
     for episode in range(EVALUATION_EPISODES):
         state, _ = environment.reset(seed=derive_seed(seed, f"evaluation-{episode}") % 2**31)

@@ -28,3 +28,11 @@ PRESETS = {
     # an update at every other step
     "quick": Preset((256, 256), 5e-4, True, 0.99, 3, 128, 50_000, 1_000, 2, 0.04, 0.2, 50),
 }
+
+# an update at every other step of all training tasks together; the buffer is one task's
+FAMILY = Preset((128, 128), 5e-4, True, 0.99, 3, 256, 20_000, 200, 2, 0.1, 0.2, 50)
+# a DQN from scratch: on a handful of another agent's episodes, and on its own; updates after each episode
+FAMILY_GIVEN = Preset((64, 64), 1e-3, False, 0.99, 3, 64, 20_000, 0, 1, 0.1, 0.2, 50)
+FAMILY_GIVEN_UPDATES = 50
+FAMILY_OWN = Preset((64, 64), 3e-3, False, 0.99, 5, 64, 20_000, 0, 1, 0.1, 0.2, 50)
+FAMILY_OWN_UPDATES = 100
