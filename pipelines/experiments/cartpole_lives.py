@@ -175,7 +175,7 @@ def adapt_to_family(
 ) -> Adapted:
     """Live through as many episodes as the last of `at`, adapting after each to what came first.
 
-    First, not all: what a balanced pole says later only misleads (docs/experiments.md)."""
+    First, not all: transitions of a balanced pole that come later do harm (docs/experiments.md)."""
     replay = TaskReplay(len(tasks), max(at) * LIMIT, preset)
     chance = numpy_generator(seed, "family-adapting")
     everyone = np.arange(len(tasks))
