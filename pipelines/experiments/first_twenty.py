@@ -87,8 +87,9 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
         with torch.enable_grad():
             return sequence_state(learn_offline(log, Learning(learning), seed))
 
-    def fold_in(width: int, unobserved: float, l2: float) -> Act:
-        return FoldIn.of(log, AlsOptions(features=width, unobserved=unobserved, l2=l2, exponent=0.5), plain)
+    def fold_in(width: int, unobserved: float, *, repeats: bool) -> Act:
+        options = AlsOptions(features=width, unobserved=unobserved, l2=0.01, exponent=0.5)
+        return FoldIn.of(log, options, plain, repeats=repeats)
 
     spread = (1e-3, 3e-3, 1e-2)
     return {
@@ -107,8 +108,10 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
             for v, a in product(spread, (0.03, 0.1, 0.3))
         },
         "iALS fold-in": {
-            f"{d} features, unobserved {u}, l2 {r}": lambda d=d, u=u, r=r: fold_in(d, u, r)  # type: ignore[misc]
-            for d, u, r in product((8, 32), (0.01, 0.1), (0.01, 0.1))
+            f"{d} features, unobserved {u}, {'again' if r else 'once'}": (
+                lambda d=d, u=u, r=r: fold_in(d, u, repeats=r)  # type: ignore[misc]
+            )
+            for d, u, r in product((8, 16, 32), (0.01, 0.1, 1.0), (True, False))
         },
     }
 

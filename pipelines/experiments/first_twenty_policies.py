@@ -122,12 +122,13 @@ class FoldIn:
 
     als: Als
     otherwise: torch.Tensor
+    repeats: bool  # whether an item may be shown twice to a user
 
     @staticmethod
-    def of(log: PreparedLog, options: AlsOptions, otherwise: torch.Tensor) -> "FoldIn":
+    def of(log: PreparedLog, options: AlsOptions, otherwise: torch.Tensor, *, repeats: bool) -> "FoldIn":
         """Return the factorisation of the log's answers."""
         answered = interaction_matrix(log, training_histories(log))
-        return FoldIn(Als(options).fit_matrix(answered, otherwise.numpy()), otherwise)
+        return FoldIn(Als(options).fit_matrix(answered, otherwise.numpy()), otherwise, repeats)
 
     def __call__(self, states: StateBatch) -> torch.Tensor:
         """Return the items to show, (user,)."""
@@ -137,8 +138,12 @@ class FoldIn:
         told = sparse.csr_matrix((np.ones(len(row), np.float32), (row.numpy(), item)), shape=shape)
         told.data[:] = 1.0
         users = torch.from_numpy(solve_rows(told, self.als.factors_, self.als.options))
-        scores = users @ torch.from_numpy(self.als.factors_).T
-        return torch.where(users.any(dim=1), scores.argmax(dim=1), self.otherwise.argmax())
+        spoken = users.any(dim=1, keepdim=True)
+        scores = torch.where(spoken, users @ torch.from_numpy(self.als.factors_).T, self.otherwise)
+        if not self.repeats:
+            row, place = torch.nonzero(states.present, as_tuple=True)
+            scores[row, states.item[row, place]] = -torch.inf
+        return scores.argmax(dim=1)
 
 
 @torch.no_grad()
