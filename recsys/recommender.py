@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from recsys.candidates.filters import ItemFilter, filter_key, mask_of, only
 from recsys.config import ExplorationConfig, RewardConfig
 from recsys.evaluation.ranking import tie_order
 from recsys.live_catalogue import LiveCatalogue, content_of
+from recsys.logged_event import PER_SECOND, session_ordinals
+from recsys.logged_event import LoggedEvent as LoggedEvent
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import ListDistribution, draw_list, policy_name
@@ -25,20 +27,9 @@ from recsys.rankers import IndexRanker, ranker_of
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
 
 GREEDY = ExplorationConfig(kind="greedy")
-_PER_SECOND = 1_000_000
 _KEPT_FILTERS = 256  # masks of filters; a mask is a byte an item
 _WORTH_TELLING = 0.3  # likeness
 _POPULAR = 0.95  # share of items that a popular one leaves behind
-
-
-class LoggedEvent(NamedTuple):
-    """One event of a user as the caller or the store knows it."""
-
-    item_id: ExternalId
-    event_type: str
-    value: float | None
-    timestamp: float  # seconds, UTC
-    session_id: str | None
 
 
 @dataclass(frozen=True)
@@ -149,13 +140,13 @@ class Recommender:
             return empty_history(coded)
         codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
         values = np.array([np.nan if event.value is None else event.value for event in known], np.float64)
-        microseconds = np.array([round(event.timestamp * _PER_SECOND) for event in known], np.int64)
+        microseconds = np.array([round(event.timestamp * PER_SECOND) for event in known], np.int64)
         return History(
             item=np.array([index_of[event.item_id] for event in known], np.int32),
             event_type=codes,
             reward=rewards(self._bundle.info.reward, self.event_types, codes, values),
-            timestamp=microseconds // _PER_SECOND,
-            session=_session_ordinals(known, microseconds, self._bundle.info.state.session_gap_minutes),
+            timestamp=microseconds // PER_SECOND,
+            session=session_ordinals(known, microseconds, self._bundle.info.state.session_gap_minutes),
             attributes=coded,
         )
 
@@ -348,17 +339,6 @@ class Recommender:
             for name, table in zip(names, self._attribute_code, strict=True)
         ]
         return np.array(coded, np.int32)
-
-
-def _session_ordinals(events: Sequence[LoggedEvent], times: LongArray, gap_minutes: float) -> IntArray:
-    """Number sessions as the log does: a new one where the caller's session changes or, without one, after a pause."""
-    paused = np.diff(times, prepend=times[:1]) > gap_minutes * 60 * _PER_SECOND
-    named = [event.session_id for event in events]
-    changed = [
-        previous != current if previous is not None or current is not None else bool(pause)
-        for previous, current, pause in zip(named, named[1:], paused[1:], strict=False)
-    ]
-    return np.cumsum(np.array([False, *changed])).astype(np.int32)
 
 
 def load_recommender(folder: Path) -> Recommender:
