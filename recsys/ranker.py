@@ -1,4 +1,4 @@
-"""What a ranker is asked for and answers with; the rankers themselves are in recsys/rankers.py."""
+"""What a ranker is asked for and answers with, and what is served of it; the rankers are in recsys/rankers.py."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +45,20 @@ class Ranking:
     served_by: ServedBy
     unit: float = 1.0  # of the scores, in which the temperature of exploration is given
     samples: FloatArray | None = None  # scores under draws of the posterior, (draw, candidate)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A served list; all arrays but `candidates` have shape (position,)."""
+
+    items: IntArray
+    scores: FloatArray  # adapted Q, or a baseline's own; popularity for a popular list
+    propensities: FloatArray  # probability of the item given the state and the items above it
+    support_events: int  # events the fast weights were adapted to, or that a baseline read
+    served_by: ServedBy
+    policy: str  # for example "plackett_luce(temperature=0.02)" or "item_knn/greedy"
+    candidates: IntArray  # what could have been shown, best first
+    seed: int  # the same history and seed give the same list
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from recsys.candidates.filters import ItemFilter, filter_key, mask_of, only
 from recsys.config import ExplorationConfig, RewardConfig
 from recsys.evaluation.ranking import tie_order
 from recsys.live_catalogue import LiveCatalogue, content_of
-from recsys.logged_event import PER_SECOND, session_ordinals
+from recsys.logged_event import PER_SECOND, AttributeCodes, session_ordinals
 from recsys.logged_event import LoggedEvent as LoggedEvent
 from recsys.mdp.reward import rewards
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import ListDistribution, draw_list, policy_name
 from recsys.ranker import Allowed, Depth
+from recsys.ranker import Recommendation as Recommendation
 from recsys.ranker import ServedBy as ServedBy
 from recsys.rankers import IndexRanker, ranker_of
 from recsys.types import ExternalId, FloatArray, IntArray, LongArray
@@ -30,20 +30,6 @@ GREEDY = ExplorationConfig(kind="greedy")
 _KEPT_FILTERS = 256  # masks of filters; a mask is a byte an item
 _WORTH_TELLING = 0.3  # likeness
 _POPULAR = 0.95  # share of items that a popular one leaves behind
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A served list; all arrays but `candidates` have shape (position,)."""
-
-    items: IntArray
-    scores: FloatArray  # adapted Q, or a baseline's own; popularity for a popular list
-    propensities: FloatArray  # probability of the item given the state and the items above it
-    support_events: int  # events the fast weights were adapted to, or that a baseline read
-    served_by: ServedBy
-    policy: str  # for example "plackett_luce(temperature=0.02)" or "item_knn/greedy"
-    candidates: IntArray  # what could have been shown, best first
-    seed: int  # the same history and seed give the same list
 
 
 class Recommender:
@@ -74,12 +60,9 @@ class Recommender:
         self.needs_value: frozenset[str] = frozenset(
             name for name in self.feedback_types if slopes.get(name, 0.0)
         )
-        self._attribute_code = [
-            {value: code + 1 for code, value in enumerate(values)} for values in bundle.info.attribute_values
-        ]
+        self._attributes = AttributeCodes(bundle.info.attributes, bundle.info.attribute_values)
         ties = tie_order(len(self.catalogue), seed=0)
         self._by_popularity = np.lexsort((ties, -bundle.popularity)).astype(np.int32)
-        self._no_attributes = np.zeros(len(self._attribute_code), np.int32)
         self._allowed: OrderedDict[str | None, Allowed] = OrderedDict()
 
     def remember(self, users: int) -> None:
@@ -135,7 +118,7 @@ class Recommender:
         """
         index_of = self.catalogue.index_of
         known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
-        coded = self._attributes(attributes)
+        coded = self._attributes.of(attributes)
         if not known:
             return empty_history(coded)
         codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
@@ -329,16 +312,6 @@ class Recommender:
         if found is not None:
             return found
         return category_directions([self.catalogue.categories[item] for item in items.tolist()])
-
-    def _attributes(self, attributes: dict[str, str] | None) -> IntArray:
-        if not attributes:
-            return self._no_attributes
-        names = self._bundle.info.attributes
-        coded = [
-            table.get(attributes[name], table.get(columns.OTHER, 0)) if name in attributes else 0
-            for name, table in zip(names, self._attribute_code, strict=True)
-        ]
-        return np.array(coded, np.int32)
 
 
 def load_recommender(folder: Path) -> Recommender:
