@@ -211,7 +211,7 @@ def regret_svg(runs: dict[str, Any]) -> str:
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width + 230}" height="{height + 60}" fill="white"/>',
         f'<text x="{left}" y="{height + top + 32}">interactions</text>',
-        '<text x="4" y="14">regret</text>',
+        f'<text x="{left}" y="12">regret</text>',
     ]
     for value in np.linspace(0, most, 5):
         y = top + height * (1 - value / most)
