@@ -141,7 +141,9 @@ def outer_optimizer(
     scalars += [prior.gain, prior.offset, prior.mix_logit, prior.growth]
     starts_at = [] if prior.amortised is None else list(prior.amortised.parameters())
     known = {id(parameter) for parameter in prior.parameters()}
-    own = [] if loop is None else [p for p in loop.parameters() if id(p) not in known]
+    free = [] if loop is None else [p for p in loop.parameters() if id(p) not in known]
+    scalars += [p for p in free if p.ndim == 0]  # the rates of the inner loop's steps
+    own = [p for p in free if p.ndim > 0]
     return grouped_optimizer(
         [
             (scalars, rate * settings.scalar_rate, 0.0),

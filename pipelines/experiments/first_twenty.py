@@ -77,8 +77,9 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
             heads.append(learn_head(log, numpy_generator(seed, "first-twenty head")))
         return heads[0].policy(item_values(log, discount), alpha)
 
-    def bandit(variance: float, alpha: float, *, thompson: bool) -> Act:
-        return LinearBandit.of(log, variance, alpha, torch_generator(seed, "thompson") if thompson else None)
+    def bandit(discount: float, variance: float, alpha: float, *, thompson: bool) -> Act:
+        sampler = torch_generator(seed, "thompson") if thompson else None
+        return LinearBandit.of(log, discount, variance, alpha, sampler)
 
     def network(discount: float) -> Act:
         learning = teacher_settings().model_copy(
@@ -91,7 +92,7 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
         options = AlsOptions(features=width, unobserved=unobserved, l2=0.01, exponent=0.5)
         return FoldIn.of(log, options, plain, repeats=repeats)
 
-    spread = (1e-3, 3e-3, 1e-2)
+    discounts, spread = (0.0, 0.5, 0.9), (1e-3, 1e-2)
     return {
         ADAPTED: {
             f"discount {g}, bonus {a}": lambda g=g, a=a: adapted(g, a)  # type: ignore[misc]
@@ -100,12 +101,16 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
         UNADAPTED: {f"discount {g}": lambda g=g: fixed(item_values(log, g)) for g in (0.0, 0.5, 0.9)},  # type: ignore[misc]
         STATE: {f"discount {g}": lambda g=g: network(g) for g in (0.0, 0.5, 0.9)},  # type: ignore[misc]
         "LinUCB": {
-            f"variance {v}, bonus {a}": lambda v=v, a=a: bandit(v, a, thompson=False)  # type: ignore[misc]
-            for v, a in product(spread, (0.0, 0.1, 0.3))
+            f"discount {g}, variance {v}, bonus {a}": (
+                lambda g=g, v=v, a=a: bandit(g, v, a, thompson=False)  # type: ignore[misc]
+            )
+            for g, v, a in product(discounts, spread, (0.0, 0.1, 0.3))
         },
         "linear Thompson": {
-            f"variance {v}, spread {a}": lambda v=v, a=a: bandit(v, a, thompson=True)  # type: ignore[misc]
-            for v, a in product(spread, (0.03, 0.1, 0.3))
+            f"discount {g}, variance {v}, spread {a}": (
+                lambda g=g, v=v, a=a: bandit(g, v, a, thompson=True)  # type: ignore[misc]
+            )
+            for g, v, a in product(discounts, spread, (0.03, 0.1, 0.3))
         },
         "iALS fold-in": {
             f"{d} features, unobserved {u}, {'again' if r else 'once'}": (

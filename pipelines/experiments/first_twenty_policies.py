@@ -75,14 +75,15 @@ def fixed(values: torch.Tensor) -> Act:
 
 @dataclass(frozen=True)
 class LinearBandit:
-    """LinUCB (Li et al. 2010, algorithm 1) or linear Thompson sampling with a prior from the log, one model a user.
+    """LinUCB (Li et al. 2010, algorithm 1) or linear Thompson sampling over what is known of items, one model a user.
 
-    θ ~ N(θ_log, τI), noise variance the log's; shows argmax x_iᵀθ̂ + α √(x_iᵀ A⁻¹ x_i), or draws θ with α times the
-    posterior's spread.
+    Rewards beyond the item's mean are xᵀθ with θ ~ N(0, τI) and the log's noise; shows the item with the highest
+    Q_θ(i) + x_iᵀθ̂ + α √(x_iᵀ A⁻¹ x_i), or draws θ with α times the posterior's spread. Q_θ is that of `adapted`.
     """
 
     features: torch.Tensor
-    start: torch.Tensor
+    values: torch.Tensor  # Q_θ(i)
+    expected: torch.Tensor  # the item's mean reward
     noise: float
     prior_variance: float  # τ
     alpha: float
@@ -90,30 +91,35 @@ class LinearBandit:
 
     @staticmethod
     def of(
-        log: PreparedLog, prior_variance: float, alpha: float, sampler: torch.Generator | None = None
+        log: PreparedLog,
+        discount: float,
+        prior_variance: float,
+        alpha: float,
+        sampler: torch.Generator | None = None,
     ) -> "LinearBandit":
-        """Return the bandit with the log's ridge regression as its prior mean."""
-        features = features_of(log)
+        """Return the bandit with what the log says of items."""
         item, reward = torch.from_numpy(np.array(log.item)).long(), torch.from_numpy(np.array(log.reward))
-        start = ridge(features, item, reward)
-        noise = float((reward - features[item] @ start).var())
-        return LinearBandit(features, start, noise, prior_variance, alpha, sampler)
+        expected = item_values(log, 0.0)
+        noise = float((reward - expected[item]).var())
+        values = item_values(log, discount)
+        return LinearBandit(features_of(log), values, expected, noise, prior_variance, alpha, sampler)
 
     def __call__(self, states: StateBatch) -> torch.Tensor:
         """Return the items to show, (user,)."""
-        read = self.features[states.item.clamp(min=0)] * states.present[..., None]
+        item = states.item.clamp(min=0)
+        read = self.features[item] * states.present[..., None]
+        beyond = states.reward - self.expected[item]
         eye = torch.eye(self.features.shape[1])
-        precision = eye / self.prior_variance + read.transpose(1, 2) @ read / self.noise
-        told = self.start / self.prior_variance + (read * states.reward[..., None]).sum(1) / self.noise
-        covariance = torch.linalg.inv(precision)
-        mean = (covariance @ told[..., None])[..., 0]
+        covariance = torch.linalg.inv(eye / self.prior_variance + read.transpose(1, 2) @ read / self.noise)
+        mean = (covariance @ (read * beyond[..., None]).sum(1)[..., None])[..., 0] / self.noise
         if self.sampler is not None:
             spread = torch.linalg.cholesky(covariance)
             draw = torch.randn(mean.shape, generator=self.sampler)
             mean = mean + self.alpha * (spread @ draw[..., None])[..., 0]
-            return (mean @ self.features.T).argmax(dim=1)
+            return (self.values + mean @ self.features.T).argmax(dim=1)
         variance = ((self.features @ covariance) * self.features).sum(-1)
-        return (mean @ self.features.T + self.alpha * variance.clamp(min=0).sqrt()).argmax(dim=1)
+        bonus = self.alpha * variance.clamp(min=0).sqrt()
+        return (self.values + mean @ self.features.T + bonus).argmax(dim=1)
 
 
 @dataclass(frozen=True)

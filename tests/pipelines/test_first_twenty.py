@@ -44,15 +44,14 @@ def test_what_follows_is_the_discounted_sum_within_a_life() -> None:
 
 
 def test_the_bandit_is_the_posterior_of_a_linear_model(log: PreparedLog) -> None:
-    made = LinearBandit.of(log, prior_variance=0.01, alpha=0.0)
+    made = LinearBandit.of(log, discount=0.5, prior_variance=0.01, alpha=0.0)
     states, x = shown(log), features_of(log).double()
-    told = x[[5, 9]]
+    told, expected = x[[5, 9]], item_values(log, 0.0).double()
     precision = torch.eye(x.shape[1]) / 0.01 + told.T @ told / made.noise
-    mean = torch.linalg.solve(
-        precision, made.start.double() / 0.01 + told.T @ torch.tensor([1.0, 0.0]).double() / made.noise
-    )
-    expected = [int((x @ mean).argmax()), int((x @ made.start.double()).argmax())]
-    assert made(states).tolist() == expected
+    beyond = torch.tensor([1.0, 0.0]).double() - expected[[5, 9]]
+    mean = torch.linalg.solve(precision, told.T @ beyond / made.noise)
+    values = item_values(log, 0.5).double()
+    assert made(states).tolist() == [int((values + x @ mean).argmax()), int(values.argmax())]
 
 
 def test_before_any_event_fold_in_and_head_show_what_is_best_for_everybody(log: PreparedLog) -> None:
