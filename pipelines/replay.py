@@ -32,11 +32,12 @@ from recsys.evaluation.offline import evaluate_log
 from recsys.evaluation.ope.lists import Assumption
 from recsys.evaluation.replay.comparison import ReplayOptions
 from recsys.evaluation.replay.drive import HISTORY_EVENTS
-from recsys.evaluation.replay.log import EventSource, from_parquet, from_store
+from recsys.evaluation.replay.log import Connection, EventSource, from_parquet, from_store
 from recsys.evaluation.replay.policies import EvaluationPolicy, ServedPolicy, random_policy
 from recsys.evaluation.replay.verdict import may_pass
 from recsys.evaluation.report.terminal import show
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+from recsys.logs.live_tables import ATTRIBUTES, USERS_TABLE
 from recsys.recommender import load_recommender
 from recsys.refusals import refusal
 
@@ -87,7 +88,7 @@ def replay(
     """Replay, write the report, print it; return the exit code: 0 met, 1 not met, 3 these logs cannot say."""
     config = _config(overrides)
     shelf = Shelf(registry, name, config.include_seen)
-    source = _source(log, store)
+    source, attributes = _source(log, store)
     challenger, trained = find_policy(policy, shelf, against)
     champion = None if against is None else find_policy(against, shelf, policy)[0]
     options = ReplayOptions(
@@ -107,7 +108,7 @@ def replay(
             challenger,
             champion,
             options,
-            attributes=_attributes(log),
+            attributes=attributes,
             trained_until_s=None if until is None else _utc(until).timestamp(),
             estimate_propensities=config.estimate_propensities,
             self_test=config.self_test,
@@ -133,19 +134,23 @@ def _config(overrides: Sequence[str]) -> ReplayConfig:
         raise UserError(f"--set: {refusal(error, ReplayConfig)}") from None
 
 
-def _source(log: Path | None, store: str | None) -> EventSource:
+Attributes = dict[str, dict[str, str]]  # of users, by name
+
+
+def _source(log: Path | None, store: str | None) -> tuple[EventSource, Attributes]:
     if log is not None and store is not None:
         raise UserError("give either --log (Parquet) or --store (the endpoint's file or PostgreSQL address)")
     if store is None:
-        return from_parquet(log or Path())
+        return from_parquet(log or Path()), _attributes(log)
     try:
         if store.startswith("postgresql"):
             with psycopg.connect(store) as remote:
-                return from_store(remote, store.rpartition("@")[2])  # a password stays out of reports
+                # a password stays out of reports
+                return from_store(remote, store.rpartition("@")[2]), _attributes_in(remote)
         if not Path(store).is_file():
             raise UserError(f"no store at {store}; give the file that the endpoint writes to")
         with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as local:
-            return from_store(local, store)
+            return from_store(local, store), _attributes_in(local)
     except (sqlite3.DatabaseError, psycopg.Error) as error:
         named = store.rpartition("@")[2]
         raise UserError(f"{named} is no live store ({error}); give the endpoint's own") from None
@@ -207,7 +212,16 @@ def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> Re
     return challenger.reward if isinstance(challenger, ServedPolicy) else RewardConfig()
 
 
-def _attributes(log: Path | None) -> dict[str, dict[str, str]]:
+def _attributes_in(store: Connection) -> Attributes:
+    """Return what the endpoint was told of users."""
+    rows = store.execute(f"SELECT {c.USER_ID}, {ATTRIBUTES} FROM {USERS_TABLE.name}").fetchall()  # noqa: S608
+    return {
+        user: {name: str(value) for name, value in json.loads(told).items() if value is not None}
+        for user, told in rows
+    }
+
+
+def _attributes(log: Path | None) -> Attributes:
     """Return what the user table beside a log says of users, as the endpoint was told."""
     if log is None or not log.is_dir() or not (log / "users.parquet").is_file():
         return {}

@@ -110,7 +110,7 @@ class Gate:
                 )
             return
         try:
-            body = await bounded_body(scope, receive, self._settings.max_body_bytes)
+            body = await self._body(scope, receive)
             status, content = await handler(body, began)
         except Problem as problem:
             await asked.refuse(problem)
@@ -123,6 +123,17 @@ class Gate:
             )
         else:
             await asked.answer(status, content)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body; raises Problem where it is too large or its sender too slow, who would keep others out."""
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await bounded_body(scope, receive, self._settings.max_body_bytes)
+        except TimeoutError:
+            limit = f"{self._settings.timeout_s:g} s"
+            raise Problem(
+                503, "timed_out", f"no body within {limit}; send it in one go", {"Retry-After": "1"}
+            ) from None
 
     def _let_in(self, scope: Scope, headers: Headers) -> Caller:
         """Return who asks; raises Problem where the key, its scope or its rate forbids, or too many ask at once."""

@@ -65,14 +65,7 @@ class Keys:
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """Return the keys of a file; raises UserError if there are none."""
-    try:
-        keys = _FILE.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        keys = ()
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"{path} holds no API keys ({str(error).splitlines()[0]}); remove it and add keys anew"
-        ) from None
+    keys = _standing(path)
     if not keys:
         raise UserError(
             f"no API keys in {path}; add one with `python -m serving keys add NAME --scopes read,write`, or set "
@@ -103,7 +96,16 @@ def remove_key(path: Path, name: str) -> None:
 
 
 def _standing(path: Path) -> tuple[ApiKey, ...]:
-    return read_keys(path) if path.exists() and path.stat().st_size else ()
+    """Return the keys of a file, which may hold none."""
+    try:
+        told = path.read_bytes()
+        return _FILE.validate_json(told) if told else ()
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValidationError) as error:
+        raise UserError(
+            f"{path} holds no API keys ({str(error).splitlines()[0]}); remove it and add keys anew"
+        ) from None
 
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:

@@ -210,6 +210,8 @@ def test_the_file_holds_no_secret_and_is_private(tmp_path):
     remove_key(path, "one")
     with pytest.raises(UserError, match="no API keys"):
         read_keys(path)
+    add_key(path, "two", ["read"])
+    assert [key.name for key in read_keys(path)] == ["two"]
     path.write_text("[{}]")
     with pytest.raises(UserError, match="holds no API keys"):
         read_keys(path)

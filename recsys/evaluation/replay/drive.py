@@ -4,6 +4,7 @@ What comes out are lists as estimators read them (ope/slates.py), bucket by buck
 users: q̂ of an item at a position is its mean reward there among users of other folds, shrunk.
 """
 
+import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +21,11 @@ from recsys.evaluation.replay.attribution import Attributed, attribute
 from recsys.evaluation.replay.log import EventSource, RequestTable, requests_of
 from recsys.evaluation.replay.model import ListModel
 from recsys.evaluation.replay.policies import EvaluationPolicy, Request
-from recsys.recommender import LoggedEvent
+from recsys.logged_event import PER_SECOND, LoggedEvent
 from recsys.types import LongArray, RealArray
 
 HISTORY_EVENTS = 200  # newest events that the endpoint reads by default
 MOST_CELLS = 20  # attributes with more values make no cohorts: each cell has sums of its own
-_PER_SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def _asked(
             into = answers[name]
             into.chosen[row, :length] = np.where(codes == shown[:, None], chances, 0.0).sum(axis=1)
             if q_table is not None:
-                of_candidates = q_table[:, codes]  # an unknown item's code −1 reads the mean, kept last
+                # an item that was never shown, or that the log does not know, reads the mean, kept last
+                of_candidates = q_table[:, np.where(codes < q_table.shape[1] - 1, codes, -1)]
                 into.value[row, :length] = (chances * of_candidates).sum(axis=1)
                 into.q_logged[row, :length] = q_table[np.arange(length), shown]
         on_request()
@@ -212,7 +213,7 @@ class _Users:
         value = frame[c.VALUE].to_numpy(np.float64, na_value=np.nan)
         self._events = [
             LoggedEvent(
-                item, kind, None if np.isnan(number) else float(number), moment / _PER_SECOND, name_of(of)
+                item, kind, None if np.isnan(number) else float(number), moment / PER_SECOND, name_of(of)
             )
             for item, kind, number, moment, of in zip(
                 frame[c.ITEM_ID].to_numpy(object),
@@ -223,8 +224,7 @@ class _Users:
                 strict=True,
             )
         ]
-        feedback = np.flatnonzero(~self._shown)
-        self._feedback = feedback
+        self._feedback = np.flatnonzero(~self._shown)
         self._feedback_before = np.concatenate([[0], np.cumsum(~self._shown)])
 
     def _before(self, who: str, time: int) -> tuple[int, int]:
@@ -242,11 +242,14 @@ class _Users:
             past = np.arange(start, end)
             # an impression that is answered later on is, at this moment, one without response
             silent = past[self._shown[start:end] & (self._answered_at[start:end] >= time)]
-            rows = np.sort(np.concatenate([rows, silent]))[-self._limit :]
+            rows = np.sort(
+                np.concatenate([rows, silent[-self._limit :]])
+            )  # each kind up to the limit, as live
         return Request(
             who,
-            time / _PER_SECOND,
+            time / PER_SECOND,
             int(requests.length[row]),
+            zlib.crc32(requests.recommendation[row].encode()),
             [self._events[place] for place in rows.tolist()],
             self._attributes.get(who, {}),
         )
@@ -313,7 +316,7 @@ def _ages(vocabulary: Vocabulary, requests: RequestTable) -> RealArray:
     """Return how long ago the first item of each list was first shown, in seconds; NaN without a first pass."""
     first = requests.item[:, 0]
     born = np.array([vocabulary.first_shown.get(item, -1) for item in first.tolist()], np.float64)
-    age: RealArray = np.where(born >= 0, (requests.time - born) / _PER_SECOND, np.nan)
+    age: RealArray = np.where(born >= 0, (requests.time - born) / PER_SECOND, np.nan)
     return age
 
 

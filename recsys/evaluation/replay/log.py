@@ -95,8 +95,12 @@ class Connection(Protocol):
 
 
 def from_store(connection: Connection, name: str = "the live store") -> EventSource:
-    """Return what the endpoint's store holds, read through an open connection: feedback, and one row per shown item."""
-    statement = f"SELECT {', '.join(EVENTS.names)} FROM {LOGGED_EVENTS_VIEW}"  # noqa: S608 - constants
+    """Return what the endpoint's store holds, read through an open connection: feedback, and one row per shown item.
+
+    Lists for sessions whose events came inline are left out: what they were drawn from is not stored.
+    """
+    inline = f"{c.USER_ID} IS NULL AND {c.EVENT_TYPE} = '{c.IMPRESSION}'"
+    statement = f"SELECT {', '.join(EVENTS.names)} FROM {LOGGED_EVENTS_VIEW} WHERE NOT ({inline})"  # noqa: S608 - constants
     rows = connection.execute(statement).fetchall()
     columns = list(zip(*rows, strict=True)) or [()] * len(EVENTS.names)
     arrays = [

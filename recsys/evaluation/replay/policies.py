@@ -22,6 +22,7 @@ class Request:
     user: str
     timestamp: float  # seconds, UTC
     length: int  # positions of the list that was shown
+    seed: int  # of what the policy draws before it draws the list
     events: Sequence[LoggedEvent]  # oldest first
     attributes: Mapping[str, str]
 
@@ -85,6 +86,7 @@ class ServedPolicy:
         return self._recommender.distribution(
             history,
             request.length,
+            seed=request.seed,
             exclude_seen=self._exclude_seen,
             adapt=self._adapt,
             greedy=self._greedy,

@@ -224,6 +224,23 @@ def test_random_is_a_policy_too(shop: Shop) -> None:
     assert report.evaluation.against == "logging"
 
 
+def test_items_that_were_bought_and_never_shown_are_unknown_to_the_reward_model_and_no_more(
+    shop: Shop,
+) -> None:
+    ids = [*shop.champion.catalogue.item_ids, "x", "y", "z"]
+    last = shop.log.to_pylist()[-1]
+    bought = [
+        {**dict.fromkeys(last), c.EVENT_ID: f"organic-{item}", c.USER_ID: "somebody", c.ITEM_ID: item}
+        | {c.EVENT_TYPE: c.CLICK, c.TIMESTAMP: last[c.TIMESTAMP]}
+        for item in ("x", "y", "z")
+    ]
+    loose = pa.schema([field.with_nullable(True) for field in shop.log.schema])
+    log = pa.concat_tables([shop.log.cast(loose), pa.Table.from_pylist(bought, schema=loose)])
+    report = evaluate_log(from_table(log), random_policy(ids), options=CLICKS, self_test=False)
+    assert isinstance(report, Report)
+    assert report.evaluation.against == "logging"
+
+
 def test_a_function_with_bad_weights_is_named(shop: Shop) -> None:
     policy = FunctionPolicy("mine", shop.champion.catalogue.item_ids, lambda request: [1.0, -1.0])
     with pytest.raises(UserError, match=r"mine gave weights of shape \(2,\)"):
