@@ -80,6 +80,11 @@ class Evaluation:
         """Whether the logs cannot say."""
         return self.decision == "cannot say"
 
+    def may_be_told(self, row: DifferenceRow) -> bool:
+        """Return whether people are shown a difference: not where the gates of the log or of either side failed."""
+        asked = [*self.self_tests, *self.gates.get(row.policy, ()), *self.gates.get(row.against, ())]
+        return all(gate.verdict != "fail" for gate in asked)
+
 
 def judge(
     replayed: Replayed,

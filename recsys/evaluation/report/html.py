@@ -65,6 +65,7 @@ def as_html(evaluation: Evaluation) -> str:
                     f"{row.relative:+.1%}",
                 )
                 for row in evaluation.differences
+                if evaluation.may_be_told(row)
             ],
             0.0,
             "differences of policies",
@@ -75,8 +76,11 @@ def as_html(evaluation: Evaluation) -> str:
                 (
                     row.policy,
                     _name(row.against),
-                    *_numbers(row.value, row.low, row.high),
-                    f"{row.relative:+.1%}",
+                    *(
+                        (*_numbers(row.value, row.low, row.high), f"{row.relative:+.1%}")
+                        if evaluation.may_be_told(row)
+                        else ("cannot say", "", "", "")
+                    ),
                 )
                 for row in evaluation.differences
             ],

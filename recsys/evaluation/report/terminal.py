@@ -19,8 +19,11 @@ def show(evaluation: Evaluation, console: Console) -> None:
         differences.add_row(
             row.policy,
             _name(row.against),
-            *_numbers(row.value, row.low, row.high),
-            f"{row.relative:+.1%}",
+            *(
+                (*_numbers(row.value, row.low, row.high), f"{row.relative:+.1%}")
+                if evaluation.may_be_told(row)
+                else ("cannot say", "", "", "")
+            ),
             style=grey,
         )
     estimates = Table("policy", "estimator", "value", "low", "high", "interval", title="estimates")

@@ -17,6 +17,7 @@ from recsys.evaluation.replay.comparison import ReplayOptions
 from recsys.evaluation.replay.log import from_parquet, from_table
 from recsys.evaluation.replay.policies import FunctionPolicy, Request, ServedPolicy, random_policy
 from recsys.evaluation.replay.verdict import Evaluation, may_pass
+from recsys.evaluation.report.html import as_html
 from recsys.policies.exploration import ListDistribution
 from tests.evaluation.replay.conftest import Shop
 
@@ -171,6 +172,10 @@ def test_a_log_without_overlap_is_refused_whatever_its_effective_sample_size(sho
     policy = FunctionPolicy("elsewhere", ids, lambda request: never)
     report = evaluate_log(from_table(single), policy, options=CLICKS, self_test=False)
     assert report.evaluation.refused
+    assert not report.evaluation.may_be_told(report.evaluation.differences[0])
+    differences = as_html(report.evaluation).split("May these logs say so?")[0]
+    assert ">cannot say<" in differences.split("<table")[1]
+    assert f"{report.evaluation.differences[0].relative:+.1%}" not in differences
     assert gate(report.evaluation, "mean weight", "elsewhere") == "fail"
     assert gate(report.evaluation, "support", "elsewhere") == "fail"
     assert (
