@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from rich.console import Console
 
 from pipelines.configuration import resolve_config
 from pipelines.experiments.questions import Question, warm_question
-from pipelines.experiments.ranking import CONFIGS, LOGS
+from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.metatrain import table_of
 from pipelines.outer_loop import OuterLoop
 from pipelines.runner import run_steps, settle_chance
@@ -203,19 +202,9 @@ def markdown(runs: dict[str, dict[str, object]]) -> str:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--log", choices=LOGS, required=True)
-    parser.add_argument("--data", type=Path, help="folder of the log in its official layout")
-    parser.add_argument(
-        "--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[7, 8, 9]
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser = run_parser(__doc__)
     parser.add_argument("--steps", type=int, default=5, help="of a gradient loop")
     parser.add_argument("--loops", type=lambda text: text.split(","), default=list(LOOPS))
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.loops) - set(LOOPS):
         parser.error(f"--loops names {sorted(unknown)}; choose among {', '.join(LOOPS)}")

@@ -157,10 +157,10 @@ def summary(by_policy: dict[str, PerUser], config: RunConfig, question: str) -> 
     return {"means": means, "teacher_minus": paired}
 
 
-def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line asks for."""
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return what every comparison on a log is asked for: the log, seeds, where to, overrides."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--log", choices=LOGS, required=True)
     parser.add_argument("--data", type=Path, help="folder of the log in its official layout")
@@ -169,12 +169,18 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    return parser
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = run_parser(__doc__)
     parser.add_argument(
         "--policies", type=lambda text: text.split(","), default=[*BASELINES, TEACHER], help="comma-separated"
     )
     for name, default in asdict(Budget()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     asked = parser.parse_args(arguments)
     known = [*BASELINES, TEACHER, CONTROL]
     unknown = set(asked.policies) - set(known)
