@@ -1,4 +1,4 @@
-"""The command line: `recsys …`. The only room that knows typer; what a command does lives in its own room.
+"""The command line: `recsys …`. What a command does lives in its own room.
 
 Everything heavy is imported inside the commands, so that help is instant and `recsys serve` can set the
 environment of numerical libraries before they load.
@@ -12,6 +12,8 @@ from typing import Annotated, Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+import pipelines.cli_models  # noqa: F401  adds its commands
+from pipelines.cli_app import ALIAS, NAME, REGISTRY, Config, Force, Name, Overrides, RegistryPath, app
 from recsys.errors import UserError
 
 EXIT_USER_ERROR: Final = 2
@@ -23,27 +25,6 @@ PLACE_ERRORS: Final = (
     FileExistsError,
     FileNotFoundError,
 )
-
-app = typer.Typer(
-    name="recsys",
-    help="From an event log to a live recommender that adapts to each user.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Config = Annotated[str, typer.Option("--config", "-c", help="Path of a TOML file, or a shipped name.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value. Repeatable.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Run even if the artifact is up to date.")]
-RegistryPath = Annotated[Path, typer.Option("--registry", help="Folder of the registry.")]
-Name = Annotated[str, typer.Option("--name", help="Name of the model in the registry.")]
-Alias = Annotated[str, typer.Option("--alias", help="Alias to look up or move.")]
-
-REGISTRY: Final = Path("registry")
-NAME: Final = "metaq"
-ALIAS: Final = "champion"
 
 
 @app.command("import")
@@ -240,35 +221,6 @@ def recommend(
     from pipelines.recommend import recommend as show
 
     show(resolved, user=user, items=taken, n=n, adapt=not no_adapt, alias=alias)
-
-
-@app.command()
-def models(registry: RegistryPath = REGISTRY, name: Name = NAME) -> None:
-    """List versions and the aliases that point to them."""
-    from pipelines.models import list_versions
-
-    list_versions(registry, name)
-
-
-@app.command()
-def promote(
-    version: Annotated[str, typer.Argument(help="The version to serve from now on.")],
-    registry: RegistryPath = REGISTRY,
-    name: Name = NAME,
-    alias: Alias = ALIAS,
-) -> None:
-    """Point an alias to a version."""
-    from pipelines.models import move
-
-    move(registry, name, alias, version)
-
-
-@app.command()
-def rollback(registry: RegistryPath = REGISTRY, name: Name = NAME, alias: Alias = ALIAS) -> None:
-    """Point an alias back to the version before."""
-    from pipelines.models import move_back
-
-    move_back(registry, name, alias)
 
 
 def main() -> None:
