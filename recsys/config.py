@@ -22,6 +22,7 @@ from recsys.training_config import FactorsConfig as FactorsConfig
 from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
+from recsys.training_config import SupportPolicyName as SupportPolicyName
 
 Impressions = Literal["apart", "actions"]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of returns leave single precision
