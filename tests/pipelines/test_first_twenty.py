@@ -150,7 +150,7 @@ def test_a_learnt_prior_explains_users_and_brings_more_than_the_same_values_with
     unexplained = (
         shown.answered - start.fresh * start.values.chance.numpy()[shown.segment, shown.item]
     ).var()
-    assert float(tastes.prior.log_noise.exp()) < 0.98 * unexplained
+    assert float(tastes.prior.log_noise.detach().exp()) < 0.98 * unexplained
     one = play(world, log, adapted(start, tastes, 0.5, alpha=0.2), 600, seed=5)
     other = play(world, log, unadapted(start, 0.5), 600, seed=5)
     gain = one[-1] - other[-1]

@@ -1,5 +1,6 @@
 """The k-shot page end to end on a log whose answer is known: kept marks, resumption, the table's arithmetic."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from pipelines.experiments.kshot import main, parsed
 from pipelines.experiments.kshot_marks import MarkedUsers, load_marks, markdown, save_marks
+from pipelines.experiments.other_supports import main as other_supports
 from recsys.errors import UserError
 from tests.pipelines.test_ranking_experiment import aisles
 
@@ -53,6 +55,27 @@ def test_every_policy_is_marked_once_on_the_same_users(
 
     main([*arguments, "--policies", "popularity"])  # nothing is missing
     assert {path.stem: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == kept
+
+
+def test_supports_of_other_policies_are_marked_against_one_query(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_supports(
+        [
+            "--log", "online-retail", "--data", str(aisles(tmp_path / "log")), "--seeds", "3", "--shots", "1",
+            "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out.json"),
+            *(part for text in OVERRIDES for part in ("--set", text)),
+        ]
+    )  # fmt: skip
+    report = json.loads((tmp_path / "out.json").read_text())["seeds"]["3"]
+    assert set(report) == {"logged", "random", "popular", "item_knn"}
+    assert len({row["users"] for row in report.values()}) == 1
+    for row in report.values():  # an aisle is known after any one event of it
+        assert row["share 0.0"] > 0.3
+        assert row["difference"]["mean"] == pytest.approx(row["share 0.5"] - row["share 0.0"], abs=1e-6)
+    # of one event each, the first is always it: all policies ask the same
+    assert len({row["share 0.0"] for row in report.values()}) == 1
+    assert "| item_knn | 3 |" in capsys.readouterr().out
 
 
 def test_marks_of_different_users_are_not_put_side_by_side(tmp_path: Path) -> None:
