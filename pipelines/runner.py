@@ -143,9 +143,11 @@ def _run(
     unfinished: Path,
     console: Console,
 ) -> Summary:
+    from recsys.learning.device import fast_products
+
     scalars = TensorBoardScalars(folder.root / "tensorboard" / step.name)
     try:
-        with shown(console, step.name) as progress:
+        with fast_products(), shown(console, step.name) as progress:
             context = StepContext(
                 config=config,
                 out=out,
