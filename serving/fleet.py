@@ -18,7 +18,8 @@ from serving.engine import warm_up
 from serving.experiments import FACT, Experiment, assigned, encode_experiments, parse_experiments
 from serving.problems import NotReady, Problem, StoreUnavailable
 from serving.settings import Settings
-from serving.store import ItemChange, Store
+from recsys.live_catalogue import ItemChange
+from serving.store import Store
 
 log = logging.getLogger(__name__)
 
