@@ -92,6 +92,10 @@ class Recommender:
         self.catalogue.revision = max(self.catalogue.revision, revision)
         self._allowed.clear()
 
+    def unchanged(self) -> "Recommender":
+        """Return a recommender of the same bundle, whose catalogue is the bundle's own."""
+        return Recommender(self._bundle)
+
     def allowed(self, wanted: ItemFilter | None = None, among: Sequence[ExternalId] | None = None) -> Allowed:
         """Return which items may be shown: the available ones, those of a filter, or the caller's own candidates.
 

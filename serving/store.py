@@ -43,7 +43,7 @@ class Merged:
     impressions: int
 
 
-Exported = Literal["events", "impressions"]
+Exported = Literal["events", "impressions", "users"]
 
 
 class Store(Protocol):
