@@ -17,7 +17,7 @@ from recsys.evaluation.ranking import tie_order
 from recsys.live_catalogue import LiveCatalogue, content_of
 from recsys.logged_event import PER_SECOND, AttributeCodes, session_ordinals
 from recsys.logged_event import LoggedEvent as LoggedEvent
-from recsys.mdp.reward import rewards
+from recsys.mdp.reward import RewardTable
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import ListDistribution, draw_list, policy_name
 from recsys.ranker import Allowed, Depth
@@ -55,6 +55,7 @@ class Recommender:
             if name != columns.IMPRESSION or self.reads_impressions
         }
         self._shown_code = self._type_code.get(columns.IMPRESSION, -1)
+        self._reward = RewardTable.of(bundle.info.reward, self.event_types)
         # types whose reward hangs on the value: without one their base alone would say something else
         slopes = bundle.info.reward.per_log_value
         self.needs_value: frozenset[str] = frozenset(
@@ -120,20 +121,20 @@ class Recommender:
 
         So are impressions, unless the bundle reads them; then those without response are expected, and no others.
         """
-        index_of = self.catalogue.index_of
-        known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
+        index_of, type_code = self.catalogue.index_of, self._type_code
+        known = [e for e in events if e.item_id in index_of and e.event_type in type_code]
         coded = self._attributes.of(attributes)
         if not known:
             return empty_history(coded)
-        codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
-        values = np.array([np.nan if event.value is None else event.value for event in known], np.float64)
-        microseconds = np.array([round(event.timestamp * PER_SECOND) for event in known], np.int64)
+        items, types, values, seconds, sessions = zip(*known, strict=True)
+        codes = np.array([type_code[name] for name in types], np.int8)
+        microseconds = np.rint(np.array(seconds, np.float64) * PER_SECOND).astype(np.int64)
         return History(
-            item=np.array([index_of[event.item_id] for event in known], np.int32),
+            item=np.array([index_of[item] for item in items], np.int32),
             event_type=codes,
-            reward=rewards(self._bundle.info.reward, self.event_types, codes, values),
+            reward=self._reward.rewards(codes, np.array(values, np.float64)),  # none is NaN
             timestamp=microseconds // PER_SECOND,
-            session=session_ordinals(known, microseconds, self._bundle.info.state.session_gap_minutes),
+            session=session_ordinals(sessions, microseconds, self._bundle.info.state.session_gap_minutes),
             attributes=coded,
         )
 
@@ -218,11 +219,13 @@ class Recommender:
 
     def _banned(self, history: History, exclude: Collection[int], *, exclude_seen: bool) -> IntArray:
         """Return the items that must not be shown."""
-        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
-        if not exclude_seen:
-            return banned
-        had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
-        return np.union1d(banned, had).astype(np.int32)
+        banned = set(exclude)
+        if exclude_seen:
+            had = history.item
+            if self._shown_code >= 0:  # what was merely shown may come again
+                had = had[history.event_type != self._shown_code]
+            banned.update(had.tolist())
+        return np.array(sorted(banned), np.int32)
 
     def similar(self, item: int, n: int, allowed: Allowed | None = None) -> tuple[IntArray, FloatArray]:
         """Return the items most like one, best first, with their likeness; both (item,).
