@@ -12,7 +12,8 @@ from typing import Annotated, Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-import pipelines.cli_models  # noqa: F401  adds its commands
+import pipelines.cli_loop
+import pipelines.cli_models  # noqa: F401
 from pipelines.cli_app import ALIAS, NAME, REGISTRY, Config, Force, Name, Overrides, RegistryPath, app
 from recsys.errors import UserError
 

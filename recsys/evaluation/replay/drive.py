@@ -91,7 +91,7 @@ def fit_list_model(
     for frame in source:
         codes = vocabulary.codes(frame[c.ITEM_ID])
         earned = attribute(frame, codes, config, window_s)
-        requests = requests_of(frame, codes, need_propensity=False)
+        requests = requests_of(frame, codes, need_propensity=False, source=source)
         model.learn(_clusters(requests.who), requests.item, _at(earned.reward, requests.row), requests.length)
         _note_first_shown(vocabulary, requests)
     return model
@@ -115,7 +115,7 @@ def replay(
     for frame in source:
         codes = vocabulary.codes(frame[c.ITEM_ID])
         earned = attribute(frame, codes, config, window_s)
-        requests = requests_of(frame, codes, need_propensity=propensities is None)
+        requests = requests_of(frame, codes, need_propensity=propensities is None, source=source)
         _count(tally, frame, requests, earned)
         if not len(requests):
             continue
@@ -290,9 +290,9 @@ def _count(tally: Tally, frame: pd.DataFrame, requests: RequestTable, earned: At
     tally.by_item += earned.by_item
     tally.unclaimed += earned.unclaimed
     tally.reward_total += float(earned.reward.sum())
-    if len(frame):
-        tally.last_time = max(tally.last_time, int(frame["time"].max()))
-        tally.first_time = min(tally.first_time, int(frame["time"].min()))
+    if len(requests):  # what is merely history may be older than the training
+        tally.last_time = max(tally.last_time, int(requests.time.max()))
+        tally.first_time = min(tally.first_time, int(requests.time.min()))
 
 
 def _note_first_shown(vocabulary: Vocabulary, requests: RequestTable) -> None:

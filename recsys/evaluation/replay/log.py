@@ -7,7 +7,7 @@ events in time order are all that time order asks for.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,7 +21,7 @@ from recsys import columns as c
 from recsys.errors import UserError
 from recsys.logs.live_tables import LOGGED_EVENTS_VIEW
 from recsys.logs.schema import EVENTS
-from recsys.types import LongArray, RealArray
+from recsys.types import BoolArray, LongArray, RealArray
 
 NEEDED: Final = tuple(name for name in EVENTS.names if name != c.EVENT_ID)
 _OPTIONAL: Final = (c.VALUE, c.POSITION, c.POLICY_VERSION, c.SESSION_ID, c.USER_ID, c.PROPENSITY)
@@ -36,6 +36,8 @@ class EventSource:
     table: pa.Table | None  # small logs and stores
     path: Path | None
     buckets: int
+    since_us: int | None = None  # earlier lists are history alone: nobody is asked what they would have shown
+    until_us: int | None = None  # so are lists from then on
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the events of each bucket of users, sorted by user and time."""
@@ -45,6 +47,10 @@ class EventSource:
             frame = _frame(pa.concat_tables(parts).to_pandas()) if parts else pd.DataFrame()
             if len(frame):
                 yield frame
+
+    def between(self, since_us: int | None, until_us: int | None = None) -> "EventSource":
+        """Return the same events, of which only lists in since ≤ time < until (microseconds) are replayed."""
+        return replace(self, since_us=since_us, until_us=until_us)
 
     def _batches(self) -> Iterator[pa.Table]:
         if self.table is not None:
@@ -166,9 +172,13 @@ class RequestTable:
 
 
 def requests_of(
-    frame: pd.DataFrame, item_code: np.ndarray[Any, Any], *, need_propensity: bool = True
+    frame: pd.DataFrame,
+    item_code: np.ndarray[Any, Any],
+    *,
+    need_propensity: bool = True,
+    source: EventSource | None = None,
 ) -> RequestTable:
-    """Return the requests of a bucket; `item_code` has the code of each event's item, (event,)."""
+    """Return the requests of a bucket, those in the window of its source; `item_code` is of each event, (event,)."""
     dropped: Counter[str] = Counter()
     shown = np.flatnonzero((frame[c.EVENT_TYPE] == c.IMPRESSION).to_numpy())
     named = frame[c.RECOMMENDATION_ID].notna().to_numpy()[shown]
@@ -196,6 +206,7 @@ def requests_of(
         bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
         dropped[why] += int((bad & good).sum())
         good &= ~bad
+    good &= _in_window(frame["time"].to_numpy()[shown[starts]], source)
     width = int(length[good].max(initial=1))
     first = shown[starts[good]]
     kept = np.repeat(good, length)
@@ -218,3 +229,12 @@ def requests_of(
         length[good],
         +dropped,
     )
+
+
+def _in_window(time: LongArray, source: EventSource | None) -> BoolArray:
+    inside = np.ones(len(time), bool)
+    if source is not None and source.since_us is not None:
+        inside &= time >= source.since_us
+    if source is not None and source.until_us is not None:
+        inside &= time < source.until_us
+    return inside
