@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console
 
-from pipelines.challengers import Trainer, loop_folder, make_challenger, moment
+from pipelines.challengers import Lesson, Trainer, forget_training, loop_folder, make_challenger, moment
 from pipelines.drift import drift_of
 from pipelines.loop_round import Asked, Round, promote
 from pipelines.progress import say, shown
@@ -33,7 +33,6 @@ from recsys.evaluation.offline import evaluate_log
 from recsys.evaluation.promotion import Decision, TimedPolicy, decide, facts_of, limits
 from recsys.evaluation.replay.comparison import ReplayOptions
 from recsys.evaluation.replay.log import EventSource, from_parquet
-from recsys.evaluation.replay.policies import ServedPolicy
 from recsys.logs.live_log import LiveLog
 from recsys.recommender import load_recommender
 
@@ -67,7 +66,14 @@ def improve(
                 return judge_canary(work, live, trial)
             end_shadow(work)
             work = replace(work, asked=replace(asked, candidate=asked.candidate or trial["challenger"]))
-        return _one(work, live, trainers)
+        code = _one(work, live, trainers)
+        lines = work.journal.lines()
+        forget_training(
+            config,
+            {*work.registry.aliases(publish.name).values(), *(line["champion"] for line in lines[-1:])},
+            {line["challenger"] for line in lines if "how" in line},
+        )
+        return code
 
 
 def mend(work: Round) -> None:
@@ -111,13 +117,14 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     cut = int(new[len(new) - max(1, round(settings.holdout_share * len(new)))])
     if work.asked.candidate is None:
         began = time.monotonic()
-        challenger, taught = make_challenger(work.config, live, cut, champion, work.console, trainers)
-        facts |= {"live_events": taught, "training_s": round(time.monotonic() - began, 1)}
+        lesson = Lesson(work.config, live, cut, champion, work.console)
+        challenger, learnt = make_challenger(lesson, trainers)
+        facts |= {**learnt, "training_s": round(time.monotonic() - began, 1)}
     else:
         challenger, cut = work.folder(work.asked.candidate).name, int(new[0])
     # what either side was trained on is news to neither
     cut = max(cut, *(trained_until_us(work.folder(each)) or 0 for each in (champion, challenger)))
-    facts |= {"challenger": challenger, "replayed_from": moment(cut), "how": settings.how}
+    facts |= {"challenger": challenger, "replayed_from": moment(cut)}
     if challenger == champion:
         return work.end("kept", f"{champion} stays: the challenger is the same version.", facts)
     if taken_back := _taken_back(work, challenger):
@@ -145,14 +152,13 @@ def _judged(
 ) -> tuple[Decision, dict[str, Any]]:
     """Replay both, write the report, and decide."""
     settings, folders = work.config.improve, {name: work.folder(name) for name in (challenger, champion)}
-    served = {
-        name: ServedPolicy(load_recommender(folder), exclude_seen=not settings.include_seen)
+    timed = {
+        name: TimedPolicy(load_recommender(folder), time.perf_counter, exclude_seen=not settings.include_seen)
         for name, folder in folders.items()
     }
-    timed = {name: TimedPolicy(policy, time.perf_counter) for name, policy in served.items()}
     trained = trained_until_us(folders[challenger])
     options = ReplayOptions(
-        reward=served[challenger].reward,
+        reward=timed[challenger].reward,
         window_s=settings.window_hours * _HOUR_S,
         assumption=settings.assume,
         confidence=settings.confidence,

@@ -1,4 +1,4 @@
-"""Opens what an endpoint has logged, its store or an export, and reads it into a folder (recsys/logs/live_log.py)."""
+"""Opens what an endpoint has logged, its store or an export, and reads it into a folder."""
 
 import shutil
 import sqlite3
@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 
 from recsys.errors import UserError
-from recsys.logs.live_log import LiveLog, read_export, read_store
+from recsys.evaluation.replay.snapshot import read_export, read_store
+from recsys.logs.live_log import LiveLog
 
 
 class _Remote:

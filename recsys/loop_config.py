@@ -27,8 +27,9 @@ class DriftConfig(Frozen):
 class ImproveConfig(Frozen):
     """`recsys improve`: where challengers come from and what one must show to become the champion."""
 
-    how: Literal["retrain", "baseline"] = "retrain"
-    with_base: bool = True  # train on the run's own log too, not on the traffic alone
+    how: Literal["finetune", "retrain", "baseline"] = "finetune"  # go on from the champion, or begin anew
+    finetune: tuple[str, ...] = ()  # settings of fine-tuning, as --set: ["finetune.replay_share=0.5"]
+    with_base: bool = True  # what begins anew trains on the run's own log too, not on the traffic alone
     when: Literal["always", "drift"] = "always"  # or only if the traffic has drifted
     min_new_lists: Positive = 500  # since the last round; fewer are waited for
     holdout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3  # of the new lists, the latest: replayed

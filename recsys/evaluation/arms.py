@@ -13,8 +13,8 @@ from recsys import columns as c
 from recsys.config import RewardConfig
 from recsys.evaluation.intervals import Interval
 from recsys.evaluation.replay.attribution import attribute
-from recsys.evaluation.replay.drive import Vocabulary
 from recsys.evaluation.replay.log import EventSource, requests_of
+from recsys.evaluation.replay.tally import Vocabulary
 from recsys.types import RealArray
 
 

@@ -24,8 +24,8 @@ from recsys.errors import UserError
 from recsys.evaluation.ope.accumulate import hashed
 from recsys.evaluation.ope.sums import BLOCKS
 from recsys.evaluation.replay.attribution import attribute
-from recsys.evaluation.replay.drive import Vocabulary
 from recsys.evaluation.replay.log import EventSource, requests_of
+from recsys.evaluation.replay.tally import Vocabulary
 from recsys.loop_config import DriftConfig
 from recsys.mdp.reward import rewards
 from recsys.types import BoolArray, LongArray, RealArray

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 
 from recsys.artifacts.health_gate import HealthCheck
-from recsys.evaluation.replay.policies import EvaluationPolicy, Request
+from recsys.evaluation.replay.policies import Request, ServedPolicy
 from recsys.evaluation.replay.verdict import Evaluation
 from recsys.loop_config import ImproveConfig
 from recsys.policies.exploration import ListDistribution
+from recsys.recommender import Recommender
 
 Outcome = Literal["promoted", "kept", "cannot say"]
 Clock = Callable[[], float]  # seconds
@@ -40,31 +41,25 @@ class Decision:
     failed: tuple[str, ...] = field(default=())  # limits that are broken
 
 
-class TimedPolicy:
-    """A policy whose answers are timed: what the replay asks of it is what the endpoint would."""
+class TimedPolicy(ServedPolicy):
+    """A bundle whose answers are timed: what the replay asks of it is what the endpoint would."""
 
-    def __init__(self, policy: EvaluationPolicy, clock: Clock) -> None:
-        self._policy, self._clock = policy, clock
-        self.name, self.item_ids = policy.name, policy.item_ids
-        self.reads_impressions = policy.reads_impressions
-        self.seconds: list[float] = []
-
-    @property
-    def version(self) -> str | None:
-        """The bundle's version, if it is one."""
-        return getattr(self._policy, "version", None)
+    def __init__(self, recommender: Recommender, clock: Clock, *, exclude_seen: bool) -> None:
+        super().__init__(recommender, exclude_seen=exclude_seen)
+        self._clock = clock
+        self._seconds: list[float] = []
 
     def distribution(self, request: Request) -> ListDistribution:
-        """Return what the policy answers."""
+        """Return what the bundle answers."""
         began = self._clock()
-        found = self._policy.distribution(request)
-        if len(self.seconds) < _TIMED:
-            self.seconds.append(self._clock() - began)
+        found = super().distribution(request)
+        if len(self._seconds) < _TIMED:
+            self._seconds.append(self._clock() - began)
         return found
 
     def measured(self, bundle_bytes: int) -> Measured:
         """Return the costs so far."""
-        milliseconds = 1e3 * np.array(self.seconds or [np.nan])
+        milliseconds = 1e3 * np.array(self._seconds or [np.nan])
         median, p95 = np.quantile(milliseconds, [0.5, 0.95]).tolist()
         return Measured(median, p95, bundle_bytes / 1e6)
 

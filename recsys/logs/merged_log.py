@@ -67,6 +67,18 @@ def merge_logs(
     )
 
 
+def live_alone(live: LiveLog, out: Path, before_us: int) -> int:
+    """Write the traffic before a cut into a fresh folder, for whoever goes on from a bundle; return its events."""
+    (out / "events").mkdir(parents=True, exist_ok=True)
+    if live.items:
+        pq.write_table(_with_changes(ITEMS.empty_table(), live.items), out / _ITEMS_FILE)
+    if live.attributes:
+        names = sorted({name for known in live.attributes.values() for name in known})
+        none = pa.schema([pa.field(name, pa.string()) for name in (c.USER_ID, *names)]).empty_table()
+        pq.write_table(_with_users(none, live.attributes), out / USERS_FILE)
+    return _add_live(live, out / "events", -(2**62), before_us)
+
+
 def _put(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where its file system cannot."""
     try:
@@ -95,7 +107,8 @@ def _add_live(live: LiveLog, out: Path, after_us: int, before_us: int) -> int:
         time = table[c.TIMESTAMP].cast(pa.int64())
         chosen = table.filter(pc.and_(pc.greater(time, after_us), pc.less(time, before_us)))
         if len(chosen):
-            pq.write_table(chosen.cast(EVENTS), out / f"live-{number:05d}.parquet", compression="zstd")
+            named = chosen.select(EVENTS.names).cast(EVENTS)
+            pq.write_table(named, out / f"live-{number:05d}.parquet", compression="zstd")
             added += len(chosen)
     return added
 

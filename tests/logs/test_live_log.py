@@ -12,7 +12,7 @@ import pytest
 from recsys import columns as c
 from recsys.config import LogConfig, PrepareConfig
 from recsys.errors import UserError
-from recsys.logs.live_log import read_export
+from recsys.evaluation.replay.snapshot import read_export
 from recsys.logs.merged_log import merge_logs
 from recsys.logs.prepare import prepare
 from recsys.logs.schema import EVENTS
@@ -57,7 +57,7 @@ def test_a_pause_ends_a_session_that_nobody_named(tmp_path: Path) -> None:
     named = {row[c.EVENT_ID]: row[c.SESSION_ID] for row in rows_of(tmp_path / "out")}
     assert named["e0"] == named["e1"] != named["e2"] == named["e4"]
     assert named["e3"] == "own"
-    assert named["e5"].startswith("v~")
+    assert named["e5"].startswith("v@")
     assert named["e6"] == "visit"
     assert "e7" not in named  # nobody's
     assert (log.events, log.first_us, log.last_us) == (7, NOON, NOON + 60 * 60_000_000)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from pipelines.challengers import Learnt, Lesson, merged_run
 from pipelines.cli import app
 from pipelines.configuration import resolve_config
 from pipelines.improve import every, improve
@@ -111,12 +113,13 @@ def test_what_is_replayed_begins_where_training_ended(shop: Shop) -> None:
     """Leakage is impossible by construction: the trainer is handed nothing from the cut on."""
     seen: dict[str, int] = {}
 
-    def trainer(config: RunConfig, console: Console) -> Path:
-        parts = sorted((config.prepare.log.path / "events").glob("*.parquet"))
-        times = pa.concat_tables([pq.read_table(part, columns=[c.TIMESTAMP]) for part in parts])
-        seen["last"] = int(pa.compute.max(times[c.TIMESTAMP].cast(pa.int64())).as_py())
-        seen["rows"] = len(times)
-        return shop.root / "better"
+    def trainer(lesson: Lesson) -> Learnt:
+        with merged_run(lesson) as (config, events):
+            parts = sorted((config.prepare.log.path / "events").glob("*.parquet"))
+            times = pa.concat_tables([pq.read_table(part, columns=[c.TIMESTAMP]) for part in parts])
+            seen["last"] = int(pc.max(times[c.TIMESTAMP].cast(pa.int64())).as_py())
+            seen["rows"] = len(times)
+        return Learnt(shop.root / "better", shop.root / "nowhere", events)
 
     source = pq.read_table(shop.root / "log" / "events.parquet")
     heard = Console(file=io.StringIO())
@@ -125,11 +128,11 @@ def test_what_is_replayed_begins_where_training_ended(shop: Shop) -> None:
     cut = round(datetime.fromisoformat(str(line["replayed_from"])).timestamp() * 1e6)
     assert code == 0, line
     assert seen["last"] < cut
-    before = pa.compute.sum(pa.compute.less(source[c.TIMESTAMP].cast(pa.int64()), cut)).as_py()
+    before = pc.sum(pc.less(source[c.TIMESTAMP].cast(pa.int64()), cut)).as_py()
     assert seen["rows"] == 60 + before
-    lists = pa.compute.count_distinct(
-        source.filter(pa.compute.greater_equal(source[c.TIMESTAMP].cast(pa.int64()), cut)).filter(
-            pa.compute.field(c.EVENT_TYPE) == c.IMPRESSION
+    lists = pc.count_distinct(
+        source.filter(pc.greater_equal(source[c.TIMESTAMP].cast(pa.int64()), cut)).filter(
+            pc.field(c.EVENT_TYPE) == c.IMPRESSION
         )[c.RECOMMENDATION_ID]
     ).as_py()
     report = json.loads(Path(str(line["report"])).with_suffix(".json").read_text())
