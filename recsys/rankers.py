@@ -5,6 +5,7 @@ of lists, chance or propensities; those are the Recommender's.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -79,6 +80,37 @@ class IndexRanker:
         return adapt_to_first(
             batch, states, self._table.table, bundle.prior, batch.lengths, bundle.info.discount
         )
+
+    @torch.inference_mode()
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return Q of items after each history, (history, item), all histories in one pass."""
+        table = self._table
+        batch = encode_states(list(histories), self._bundle.info.state.max_events)
+        states = table.student.state_vectors(batch)
+        rows, last = torch.arange(len(histories)), batch.lengths
+        asked = states.advantage[rows, last]
+        weights = self._bundle.prior.without_support(batch.attributes)
+        if adapt:
+            weights = torch.where((last > 0)[:, None], self._adapted(batch, states).mean, weights)
+        if not memory:
+            asked = without_memory(asked, self._bundle.info.shape.item_features)
+        products = asked.numpy() @ table.vectors[items].T + weights.numpy() @ table.features[items].T
+        scores: FloatArray = products + table.bias[items] + states.value[rows, last].numpy()[:, None]
+        return scores
+
+    @torch.inference_mode()
+    def deviations(self, history: History, items: IntArray) -> FloatArray:
+        """Return √(φᵀΣφ); the session's state and the item's vector are taken as known."""
+        features = self._table.table.features[torch.from_numpy(items.astype(np.int64))]
+        if len(history):
+            batch, states = self._states(history)
+            variance = self._adapted(batch, states).variance(features)[0]
+        else:
+            variance = features.square().sum(dim=1)
+        deviations: FloatArray = variance.sqrt().numpy()
+        return deviations
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return what was retrieved, by Q."""
@@ -210,6 +242,16 @@ class PolicyRanker:
         """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
         available = self._catalogue.available[: len(self._popularity)]
         return best_known(self._popularity, available, banned, self._ties)[:n]
+
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return the policy's scores of items; there is neither adaptation nor memory to leave out."""
+        return np.stack([self._scores(history)[items] for history in histories])
+
+    def deviations(self, history: History, items: IntArray) -> FloatArray | None:
+        """Return nothing: a baseline has no posterior."""
+        return None
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""

@@ -14,6 +14,7 @@ from recsys.candidates.content import ContentNeighbours, Likeness, category_dire
 from recsys.candidates.filters import ItemFilter, filter_key, mask_of, only
 from recsys.config import ExplorationConfig, RewardConfig
 from recsys.evaluation.ranking import tie_order
+from recsys.explanation import Explanation, explain
 from recsys.live_catalogue import LiveCatalogue, content_of
 from recsys.logged_event import PER_SECOND, AttributeCodes, session_ordinals
 from recsys.logged_event import LoggedEvent as LoggedEvent
@@ -261,6 +262,10 @@ class Recommender:
                 reasons.append({"kind": "popular", "weight": round(float(self._popular_share[item]), 4)})
             found.append(reasons or [{"kind": "ranked"}])
         return found
+
+    def explain(self, history: History, items: IntArray) -> Explanation:
+        """Return what is behind the scores that a history gives to items."""
+        return explain(self._ranker, history, items)
 
     def what_to_ask(self, history: History, n: int) -> LongArray:
         """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask.
