@@ -193,6 +193,7 @@ class Recommender:
         adapt: bool = True,
         greedy: bool = False,
         exploration: ExplorationConfig | None = None,
+        allowed: Allowed | None = None,
     ) -> ListDistribution:
         """Return what `recommend` draws its lists from, for the same arguments.
 
@@ -202,7 +203,7 @@ class Recommender:
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         samples = policy.samples if policy.kind == "thompson" else 0
         depth = Depth(adapt=adapt, memory=adapt, samples=samples, seed=seed)
-        ranking = self._ranker.ranked(history, n, banned, self.allowed(), depth)
+        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         scores = ranking.scores[None] if ranking.samples is None else ranking.samples
         return ListDistribution(
             ranking.items,

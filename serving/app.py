@@ -102,6 +102,7 @@ def _lifespan(
         finally:
             following.cancel()
             await asyncio.wait([following])
+            await console.stop(app)
             if importing is not None:
                 await importing
             if fleet.running:

@@ -184,6 +184,10 @@ class SqlStore:
             yield rows
             after = rows[-1][0]
 
+    async def recent(self, after: str, limit: int) -> list[Row]:
+        """Read the end of an index."""
+        return await self._read(self.backend.statements.recent_impressions, (after, limit))
+
     async def overridden(self, recommendations: Sequence[str]) -> set[str]:
         """Ask the partial index, in one read."""
         if not recommendations:

@@ -56,5 +56,14 @@ async def operations(service: CurrentService) -> Response:
     return _json({**figures(service), **service.fleet.models(), "told": versions})
 
 
+@router.get("/estimate")
+async def estimate(service: CurrentService, console: CurrentConsole) -> Response:
+    """Return the estimate as far as it has come, and go on with it for as long as somebody asks."""
+    service.ready()
+    return _json(console.estimate.read(service))
+
+
 def _json(content: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json", headers={"Cache-Control": "no-store"})
+    return Response(
+        orjson.dumps(content), media_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -12,3 +12,10 @@ def install(app: FastAPI) -> None:
     app.include_router(pages.router)
     app.include_router(api.router)
     app.mount(pages.ASSETS, pages.assets(), name="console")
+
+
+async def stop(app: FastAPI) -> None:
+    """End what goes on beside requests, where there is a console."""
+    console: Console | None = getattr(app.state, "console", None)
+    if console is not None:
+        await console.estimate.stop()

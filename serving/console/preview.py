@@ -8,14 +8,13 @@ import numpy as np
 from pydantic import Field
 
 from recsys.columns import IMPRESSION
-from recsys.explanation import Explanation, strongest
+from recsys.explanation import Explanation
 from recsys.mdp.state import History
 from recsys.recommender import LoggedEvent, Recommender
 from recsys.types import IntArray
+from serving.explained import fields_of
 from serving.schemas import Asked, ExternalId
 
-TOLD_PULLS = 3  # of an item
-LEAST_PULL = 1e-4  # in units of the score; less cannot be read off a page
 QUESTIONS = 12
 
 
@@ -102,32 +101,21 @@ def item_of(recommender: Recommender, item: int) -> dict[str, Any]:
     }
 
 
-def pulls_of(recommender: Recommender, why: Explanation, place: int) -> list[dict[str, Any]]:
-    """Return what moved one of the explained items most, with the change in its score."""
-    catalogue = recommender.catalogue
-    return [
-        {
-            "item_id": catalogue.item_ids[int(why.sources[source])],
-            "title": catalogue.titles[int(why.sources[source])],
-            "change": float(why.pulls[source, place]),
-        }
-        for source in strongest(why.pulls[:, place], TOLD_PULLS, LEAST_PULL)
-    ]
-
-
 def _explained(
     recommender: Recommender, history: History, items: IntArray, why: Explanation
 ) -> list[dict[str, Any]]:
-    reasons = recommender.reasons(history, items)
+    told = fields_of(recommender, recommender.reasons(history, items), why)
+    catalogue = recommender.catalogue
+    for fields in told:
+        for pull in fields["pulls"]:
+            pull["title"] = catalogue.titles[catalogue.index_of[pull["item_id"]]]
+    before = why.prior_deviation
     return [
         {
             **item_of(recommender, item),
             "score": float(why.score[place]),
-            "base_score": None if why.base is None else float(why.base[place]),
-            "deviation": None if why.deviation is None else float(why.deviation[place]),
-            "prior_deviation": None if why.prior_deviation is None else float(why.prior_deviation[place]),
-            "pulls": pulls_of(recommender, why, place),
-            "reasons": reasons[place],
+            "prior_deviation": None if before is None else float(before[place]),
+            **told[place],
         }
         for place, item in enumerate(items.tolist())
     ]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from serving.console.live_estimate import LiveEstimator
 from serving.console.search import TitleSearch
 
 
@@ -13,6 +14,7 @@ class Console:
     """One per app."""
 
     search: TitleSearch = field(default_factory=TitleSearch)
+    estimate: LiveEstimator = field(default_factory=LiveEstimator)
 
 
 async def console_of(request: Request) -> Console:

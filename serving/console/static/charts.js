@@ -16,7 +16,7 @@ export function spark(values, width = 150, height = 34) {
 
 /* rows: {name, mean, low, high, cls}; one scale for all, zero in it if it is near. */
 export function intervals(rows, { from = null, unit = "" } = {}) {
-  const width = 460, left = 132, right = 78, line = 34;
+  const width = 580, left = 120, right = 70, line = 32;
   const ends = rows.flatMap((row) => [row.low, row.high]).filter(Number.isFinite);
   let low = Math.min(...ends), high = Math.max(...ends);
   if (from !== null) { low = Math.min(low, from); high = Math.max(high, from); }

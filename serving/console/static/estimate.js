@@ -22,8 +22,8 @@ export function showEstimate(place, badge, told) {
   }
   const parts = [make("p", { cls: "sentence" }, told.sentence)];
   if (told.rows.length) {
-    parts.push(make("div", { cls: decision === "cannot say" ? "greyed" : "" }, intervals(told.rows.map((row) => ({ ...row, cls: row.role })))));
-    if (told.difference) {
+    parts.push(make("div", { cls: decision === "cannot say" ? "greyed" : "" }, intervals(told.rows.filter((row) => row.mean !== null).map((row) => ({ ...row, cls: row.role })))));
+    if (told.difference && decision !== "cannot say") {
       const { mean, low, high } = told.difference;
       parts.push(make("p", { cls: "small" }, make("strong", {}, "Challenger less champion, on the same lists: "), `${signed(mean)} a list (95 % ${signed(low)} to ${signed(high)})`));
     }

@@ -49,8 +49,8 @@ export class RankedList {
       make("span", { cls: "place" }, String(place + 1)),
       make("span", {},
         make("span", { cls: "title" }, titleOf(item)), moved(item, place, before),
-        make("span", { cls: "under" }, kindOf(item) && make("span", {}, kindOf(item)), because(item))),
-      answer.adapts ? spot(item, scale) : make("span", { cls: "small muted" }, plain(item.score)),
+        make("span", { cls: "under" }, ...under(item))),
+      make("span", {}, answer.adapts && spot(item, scale), sure(item)),
       make("span", { cls: "turn", "aria-hidden": "true" }, "›"));
     const details = make("details", { open }, summary);
     const fill = () => {
@@ -106,11 +106,12 @@ function moved(item, place, before) {
     make("span", { cls: "hidden" }, up ? "up " : "down "), String(Math.abs(was - place)));
 }
 
-function because(item) {
+/* What pulled it up most, and what it is. */
+function under(item) {
   const best = item.pulls.find((pull) => pull.change > 0);
-  if (best) return make("span", { cls: "because" }, `because of ${titleOf(best)}`);
   const popular = item.reasons.some((reason) => reason.kind === "popular");
-  return make("span", {}, popular ? "many people take it" : "");
+  const why = best ? make("span", { cls: "because" }, `because of ${titleOf(best)}`) : popular ? "many people take it" : "";
+  return [why, why && kindOf(item) ? " · " : "", kindOf(item)];
 }
 
 function scaleOf(items) {
@@ -121,25 +122,28 @@ function scaleOf(items) {
   return { low: low - margin, span: high - low + 2 * margin };
 }
 
-/* Base Q as a ring, adapted Q as a dot, one deviation of the posterior as a band. */
+function sure(item) {
+  return make("span", { cls: "sure" }, make("b", {}, plain(item.score, 2)), item.deviation === null ? "" : ` ± ${plain(item.deviation, 2)}`);
+}
+
+/* Base Q as a ring, adapted Q as a dot, on one scale for the whole list. */
 function spot(item, { low, span }) {
   const at = (value) => EDGE + Math.min(1, Math.max(0, (value - low) / span)) * (WIDTH - 2 * EDGE);
   const says = `Q ${plain(item.base_score)} without adaptation, ${plain(item.score)} adapted, give or take ${plain(item.deviation)}`;
-  const line = (cls, from, to) => draw("line", { cls, x1: at(from), x2: at(to), y1: 12, y2: 12 });
-  return draw("svg", { cls: "spot", viewBox: `0 0 ${WIDTH} 24`, role: "img", "aria-label": says },
+  const line = (cls, from, to) => draw("line", { cls, x1: at(from), x2: at(to), y1: 9, y2: 9 });
+  return draw("svg", { cls: "spot", viewBox: `0 0 ${WIDTH} 18`, role: "img", "aria-label": says },
     draw("title", {}, says),
-    draw("line", { cls: "axis", x1: EDGE, x2: WIDTH - EDGE, y1: 12, y2: 12 }),
-    line("band", item.score - item.deviation, item.score + item.deviation),
+    draw("line", { cls: "axis", x1: EDGE, x2: WIDTH - EDGE, y1: 9, y2: 9 }),
     line("shift", item.base_score, item.score),
-    draw("circle", { cls: "base", cx: at(item.base_score), cy: 12, r: 4 }),
-    draw("circle", { cls: "now", cx: at(item.score), cy: 12, r: 5 }));
+    draw("circle", { cls: "base", cx: at(item.base_score), cy: 9, r: 4 }),
+    draw("circle", { cls: "now", cx: at(item.score), cy: 9, r: 5 }));
 }
 
 export function legend() {
   return make("p", { cls: "legend" },
     make("span", {}, make("i", { cls: "hollow" }), "base Q"),
-    make("span", {}, make("i", {}), "Q adapted to you"),
-    make("span", {}, make("i", { cls: "wide" }), "± one deviation"));
+    make("span", {}, make("i", {}), "adapted Q"),
+    make("span", {}, "± what the model still doubts (one posterior deviation)"));
 }
 
 function numbers(item, answer) {
@@ -161,7 +165,7 @@ function pulls(item) {
     return make("div", { cls: "pull" }, make("span", {}, titleOf(pull)), make("span", { cls: "lane", "aria-hidden": "true" }, bar),
       make("span", { cls: "number" }, signed(pull.change)));
   });
-  return make("div", {}, make("h4", {}, "What each event adds: Q with it, less Q without it"), ...rows);
+  return make("div", {}, make("h4", {}, "What each event adds: Q with it less Q without it (they overlap, so they need not add up)"), ...rows);
 }
 
 export function bareList(list, items, both) {

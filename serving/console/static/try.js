@@ -57,6 +57,7 @@ function tell(answer, before) {
   gauges.push(gauge("Items only adaptation found", `${fresh} of ${answer.items.length}`, fresh / Math.max(1, answer.items.length)));
   show(byId("gauges"), ...gauges);
   if (answer.adapts && !byId("ranked").nextElementSibling) byId("ranked").after(legend());
+  byId("plain-why").textContent = `What the same model shows by the session alone, without learning from you.${liked.size ? " Faded: not in your list." : ""}`;
   if (!answer.adapts) byId("plain-why").textContent = "This version is a baseline: it reads your likes but has nothing to adapt, so both lists agree.";
 }
 
@@ -118,6 +119,8 @@ function renew() {
     make("button", { type: "button", "aria-label": `Like ${titleOf(item)} no longer`, onclick: () => unlike(item.item_id) }, titleOf(item)))));
   rank();
 }
+
+new IntersectionObserver(([seen]) => byId("jump").classList.toggle("off", seen.isIntersecting)).observe(byId("yours"));
 
 byId("other").addEventListener("click", () => {
   byId("search").value = "";

@@ -5,7 +5,8 @@ import { byId, counted, ghosts, make, plain, show, titleOf } from "./dom.js";
 import { RankedList, bareList, legend } from "./lists.js";
 
 const result = byId("result");
-const moments = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
+const days = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 
 byId("lookup").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -41,7 +42,7 @@ function facts(answer) {
   const shift = answer.adapts && answer.items.length ? answer.items.reduce((sum, item) => sum + Math.abs(item.score - item.base_score), 0) / answer.items.length : null;
   return make("div", { cls: "facts" },
     fact("Events it has learnt from", String(answer.support_events), `of ${counted(answer.history.length, "kept event")}`),
-    fact("Newest event", newest ? moments.format(newest.timestamp * 1000) : "none", newest ? "UTC" : null),
+    fact("Newest event", newest ? days.format(newest.timestamp * 1000) : "none", newest ? `${hours.format(newest.timestamp * 1000)} UTC` : null),
     answer.doubt_left === null ? null : fact("Doubt about their list gone", `${Math.round((1 - answer.doubt_left) * 100)} %`, "of the deviation before any event"),
     shift === null ? null : fact("Adaptation moves Q by", plain(shift), "on average over their list"),
     ...Object.entries(answer.attributes).map(([name, value]) => fact(name, value)));
@@ -59,7 +60,7 @@ function listOf(answer, heading) {
 
 function events(answer) {
   const rows = answer.history.map((event) => make("tr", {}, make("td", {}, titleOf(event)), make("td", {}, make("span", { cls: "badge" }, event.event_type)),
-    make("td", { cls: "number" }, event.value === null ? "" : plain(event.value, 2)), make("td", { cls: "muted" }, moments.format(event.timestamp * 1000))));
+    make("td", { cls: "number" }, event.value === null ? "" : plain(event.value, 2)), make("td", { cls: "muted when" }, days.format(event.timestamp * 1000), " ", hours.format(event.timestamp * 1000))));
   const header = make("tr", {}, ...["Item", "What", "Value", "When (UTC)"].map((name) => make("th", { scope: "col", cls: name === "Value" ? "number" : "" }, name)));
   return make("section", { cls: "panel" }, make("div", { cls: "head" }, make("h2", {}, "What they did"), make("span", { cls: "badge" }, counted(answer.history.length, "event"))),
     rows.length ? make("div", { cls: "scroll events", tabindex: "0", role: "region", "aria-label": "Events" }, make("table", {}, make("thead", {}, header), make("tbody", {}, ...rows)))
