@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from recsys.explanation import Explanation, strongest
+from recsys.explanation import Explanation, explain, strongest
 from recsys.mdp.state import History
 from recsys.recommender import Recommender
 from recsys.types import IntArray
@@ -14,7 +14,9 @@ LEAST_PULL: Final = 1e-4  # in units of the score
 
 def explained(recommender: Recommender, history: History, items: IntArray) -> list[dict[str, Any]]:
     """Return the fields of each item's explanation."""
-    return fields_of(recommender, recommender.reasons(history, items), recommender.explain(history, items))
+    return fields_of(
+        recommender, recommender.reasons(history, items), explain(recommender.ranker, history, items)
+    )
 
 
 def fields_of(

@@ -1,6 +1,7 @@
 """Settings of the endpoint: environment variables with the prefix RECSYS_, read when the app is made."""
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
         return self
 
 
+@lru_cache(maxsize=64)  # asked of every request where keys are off
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can connect to an address."""
     if host == "localhost":

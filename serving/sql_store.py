@@ -196,9 +196,8 @@ class SqlStore:
         """Ask the partial index, in one read."""
         if not recommendations:
             return set()
-        ids = min(recommendations), max(recommendations)
-        rows = await self._read(self.backend.statements.overridden, ids)
-        return {row[0] for row in rows} & set(recommendations)
+        ids, statement = set(recommendations), self.backend.statements.overridden
+        return {row[0] for row in await self._read(statement, (min(ids), max(ids)))} & ids
 
     async def drop(self, events: Sequence[str] = (), impressions: Sequence[str] = ()) -> None:
         """Remove rows that have been carried elsewhere."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.explanation import newest_items, strongest
+from recsys.explanation import explain, newest_items, strongest
 from recsys.logs.prepared import training_histories
 from recsys.policies.item_knn import ItemKnn
 from recsys.ranker import Depth
@@ -24,7 +24,7 @@ def history_of(recommender: Recommender, *items: str):
 def test_the_score_explained_is_the_score_served(recommender):
     history = history_of(recommender, "i3", "i8", "i3")
     served = recommender.recommend(history, 10, seed=1)
-    why = recommender.explain(history, served.items)
+    why = explain(recommender.ranker, history, served.items)
     np.testing.assert_allclose(why.score, served.scores, atol=1e-5)
     plain = recommender.recommend(history, 40, seed=1, adapt=False, greedy=True)
     base = dict(zip(plain.items.tolist(), plain.scores.tolist(), strict=True))
@@ -35,22 +35,22 @@ def test_the_score_explained_is_the_score_served(recommender):
 
 def test_a_pull_is_what_leaving_everything_done_with_an_item_out_takes_away(recommender):
     items = np.arange(20, 30, dtype=np.int32)
-    why = recommender.explain(history_of(recommender, "i3", "i8", "i3"), items)
+    why = explain(recommender.ranker, history_of(recommender, "i3", "i8", "i3"), items)
     assert why.sources.tolist() == [8, 3]  # the newest last
     for place, left in enumerate((("i3", "i3"), ("i8",))):
-        without = recommender.explain(history_of(recommender, *left), items).score
+        without = explain(recommender.ranker, history_of(recommender, *left), items).score
         np.testing.assert_allclose(why.pulls[place], why.score - without, atol=1e-5)
     assert np.abs(why.pulls).max() > 1e-3
 
 
 def test_before_any_event_nothing_is_learnt_and_every_event_takes_doubt_away(recommender):
     items = np.arange(12, dtype=np.int32)
-    before = recommender.explain(history_of(recommender), items)
+    before = explain(recommender.ranker, history_of(recommender), items)
     np.testing.assert_allclose(before.score, before.base, atol=1e-5)
     np.testing.assert_array_equal(before.deviation, before.prior_deviation)
     assert before.pulls.shape == (0, 12)
-    one = recommender.explain(history_of(recommender, "i3"), items).deviation
-    two = recommender.explain(history_of(recommender, "i3", "i8"), items).deviation
+    one = explain(recommender.ranker, history_of(recommender, "i3"), items).deviation
+    two = explain(recommender.ranker, history_of(recommender, "i3", "i8"), items).deviation
     assert (one <= before.deviation + 1e-6).all()
     assert one[3] < before.deviation[3] - 1e-3
     assert two[8] < one[8] - 1e-3
@@ -59,11 +59,11 @@ def test_before_any_event_nothing_is_learnt_and_every_event_takes_doubt_away(rec
 def test_the_deviation_is_that_of_the_draws_of_the_posterior(recommender):
     """Thompson sampling scores candidates by draws of the same posterior."""
     history, items = history_of(recommender, "i3", "i8"), np.arange(40, dtype=np.int32)
-    ranker = recommender._ranker
+    ranker = recommender.ranker
     ranking = ranker.ranked(
         history, 40, np.empty(0, np.int32), recommender.allowed(), Depth(samples=20_000, seed=3)
     )
-    told = recommender.explain(history, ranking.items).deviation
+    told = explain(recommender.ranker, history, ranking.items).deviation
     np.testing.assert_allclose(told, ranking.samples.std(axis=0), rtol=0.03)
     assert len(ranking.items) >= len(items) // 2
 
@@ -75,7 +75,7 @@ def test_a_baseline_has_pulls_but_no_posterior(tmp_path):
     recommender = load_recommender(write_policy_bundle(tmp_path / "v1", policy, 20))
     history = history_of(recommender, "i3", "i8")
     served = recommender.recommend(history, 5, seed=1)
-    why = recommender.explain(history, served.items)
+    why = explain(recommender.ranker, history, served.items)
     np.testing.assert_allclose(why.score, served.scores, rtol=1e-5)
     assert why.base is why.deviation is why.prior_deviation is None
     assert why.pulls.shape == (2, 5)

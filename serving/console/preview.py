@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.columns import IMPRESSION
-from recsys.explanation import Explanation
+from recsys.explanation import Explanation, explain
 from recsys.mdp.state import History
 from recsys.recommender import LoggedEvent, Recommender
 from recsys.types import IntArray
@@ -48,7 +48,7 @@ def preview(
     history = recommender.history(events, attributes or None)
     adapted = recommender.recommend(history, n, seed=0, greedy=True)
     plain = recommender.recommend(history, n, seed=0, greedy=True, adapt=False)
-    why = recommender.explain(history, adapted.items)
+    why = explain(recommender.ranker, history, adapted.items)
     asked = recommender.what_to_ask(history, QUESTIONS)
     policy = recommender.exploration
     return {
