@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys.recommender import Recommender, load_recommender
+from serving.console import install as console
 from serving.dependencies import Service
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
@@ -50,8 +51,13 @@ def create_app(
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=_lifespan(settings, load, tracer, desk),
+        # the framework's own pages load scripts from elsewhere
+        docs_url=None if settings.console == "on" else "/docs",
+        redoc_url=None if settings.console == "on" else "/redoc",
     )
     install_handlers(app)
+    if settings.console == "on":
+        console.install(app)
     for routes in (recommend, events, items, users, models, export, health):
         app.include_router(routes.router)
     app.add_middleware(Gate, settings=settings, keys=keys, tracer=tracer, desk=desk)
@@ -96,6 +102,7 @@ def _lifespan(
         finally:
             following.cancel()
             await asyncio.wait([following])
+            await console.stop(app)
             if importing is not None:
                 await importing
             if fleet.running:

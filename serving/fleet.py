@@ -137,6 +137,17 @@ class Fleet:
             "loaded": sorted(self._loaded),
         }
 
+    def folders(self) -> dict[str, Path]:
+        """Return the folder of every version there is."""
+        name = self._settings.name
+        if self._registry is None:
+            return {self.ready().champion.version: self._folder("")}
+        return {version: self._registry.resolve(name, version) for version in self._registry.versions(name)}
+
+    async def model(self, name: str) -> Recommender:
+        """Return a version or an alias's version, loaded beside the one in use; raises Problem (404) without it."""
+        return await self._get(self._known(name))
+
     async def activate(self, version: str) -> str:
         """Move the alias to a version and answer with it; the model before stands ready for a roll-back."""
         registry = self._needed_registry()

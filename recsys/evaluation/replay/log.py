@@ -78,12 +78,13 @@ def from_table(
     return EventSource(name, lambda: [table], 1, tuple(changes))
 
 
-def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
+def from_parquet(path: Path | str, rows_per_bucket: int = 2_000_000) -> EventSource:
     """Return events in a Parquet file or a folder of them; a folder with `events/` inside means that.
 
     The log is read once per bucket, so that memory is bounded by rows_per_bucket, whatever its order. Raises UserError
     if there is nothing to read or a column is missing.
     """
+    path = Path(path)
     changes = read_changes(path)
     if (path / "events").is_dir():
         path = path / "events"
