@@ -5,6 +5,7 @@
 #   make soak    200 kills and 100 swaps of the endpoint under load, then an hour of users (KILLS=, SWAPS=, MINUTES=)
 #   make bench   speed and memory
 #   make bench-peers   environments of the libraries that `make bench` compares with; it leaves out those that are missing
+#   make notebooks   run the notebooks at full settings and write their outputs (NOTEBOOKS="01 04": some of them)
 #   make serve   serve what was published last, with the users of that log
 #
 # Variables:
@@ -20,6 +21,7 @@ WORKERS ?= 2
 KILLS ?= 200
 SWAPS ?= 100
 MINUTES ?= 60
+NOTEBOOKS ?=
 BENCH := tests/benchmarks
 
 BIN := .venv/bin
@@ -37,7 +39,7 @@ endif
 TORCH_FROM = $(if $(strip $(TORCH_INDEX)),--no-deps --index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := test
-.PHONY: run serve test soak bench bench-peers lint type environment clean
+.PHONY: run serve test soak bench bench-peers notebooks lint type environment clean
 
 run: $(READY)
 	$(BIN)/recsys run --config $(CONFIG)
@@ -73,6 +75,10 @@ bench-peers: .bench/d3rlpy/.ready .bench/tianshou/.ready .bench/ope/.ready
 	$(if $(UNPINNED),.bench/$*/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
 	  --ignore-requires-python $(UNPINNED))
 	touch $@
+
+notebooks: $(READY)
+	$(PIP) -c constraints.txt -e '.[notebooks]'
+	$(BIN)/python -m tests.notebooks.write_outputs $(NOTEBOOKS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,9 +16,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from recsys.columns import IMPRESSION
 from recsys.errors import UserError
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+from recsys.loop_config import DriftConfig as DriftConfig
+from recsys.loop_config import ImproveConfig as ImproveConfig
 from recsys.refusals import refusal
 from recsys.training_config import DistillConfig as DistillConfig
 from recsys.training_config import FactorsConfig as FactorsConfig
+from recsys.training_config import FinetuneConfig as FinetuneConfig
 from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
@@ -181,6 +184,9 @@ class PublishConfig(Frozen):
     registry: Path = Path("registry")
     name: str = "metaq"
     alias: str = "champion"
+    keep_training: bool = (
+        True  # teacher and prepared log beside the version, so that training can go on from it
+    )
     max_over_estimation: PositiveFloat = 2.0  # mean max-Q over mean logged return
     max_unsupported_argmax: Share = 0.1  # of next states
     max_calibration_error: PositiveFloat = 0.5  # over mean logged return; a Q of 0 everywhere is 1 off
@@ -203,11 +209,13 @@ class RunConfig(Frozen):
     pretrain: PretrainConfig = PretrainConfig()
     metatrain: MetatrainConfig = MetatrainConfig()
     distill: DistillConfig = DistillConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     index: IndexConfig = IndexConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     baseline: BaselineConfig = BaselineConfig()
+    improve: ImproveConfig = ImproveConfig()
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> "RunConfig":

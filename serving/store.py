@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from recsys.live_catalogue import ItemChange as ItemChange
 from recsys.recommender import LoggedEvent
 from serving.event_log import Impression
 
@@ -42,15 +43,7 @@ class Merged:
     impressions: int
 
 
-class ItemChange(NamedTuple):
-    """One change of the catalogue: the item as it is from this revision on."""
-
-    revision: int
-    item_id: str
-    fields: Mapping[str, Any]
-
-
-Exported = Literal["events", "impressions"]
+Exported = Literal["events", "impressions", "users"]
 
 
 class Store(Protocol):
@@ -118,6 +111,10 @@ class Store(Protocol):
 
     def export(self, what: Exported, batch: int) -> AsyncIterator[list[tuple[Any, ...]]]:
         """Yield batches of all rows of live_tables.EVENT_COLUMNS or IMPRESSION_COLUMNS, by id."""
+        ...
+
+    async def recent(self, after: str, limit: int) -> list[tuple[Any, ...]]:
+        """Return rows of live_tables.IMPRESSION_COLUMNS after an id, the newest first."""
         ...
 
     async def overridden(self, recommendations: Sequence[str]) -> set[str]:
