@@ -18,9 +18,12 @@ from tests.serving.server import running_server
 
 expect.set_options(timeout=PATIENCE_MS)
 TOO_WIDE = """
-document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("body *")]
-  .filter((one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll"))
-  .map((one) => one.outerHTML.slice(0, 90))
+(() => {
+  const whole = document.documentElement.scrollWidth;
+  const wide = (one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll");
+  const found = [...document.querySelectorAll("body *")].filter(wide).map((one) => one.outerHTML.slice(0, 90));
+  return whole <= innerWidth ? [] : [whole, ...found];
+})()
 """  # what makes a page scroll sideways
 PAGES = ("/", "/console/users", "/console/operations", "/docs")
 
@@ -209,6 +212,12 @@ def test_operations_show_what_happened_and_that_few_lists_say_nothing(browser, s
         expect(page.locator("#verdict")).to_have_text("these logs cannot say")
         expect(page.locator("#estimate .sentence")).to_contain_text("at least 100 are needed")
         expect(page.locator("#estimate .greyed")).to_be_visible()
+        other = site.versions[1]
+        page.get_by_role("button", name=f"Let {other} rank in the shadow").click()
+        expect(page.locator("#moved")).to_have_text(f"{other} ranks in the shadow.")
+        expect(page.locator("#estimate")).to_contain_text("challenger")
+        page.get_by_role("button", name="Stop the shadow").click()
+        expect(page.locator("#moved")).to_have_text("Nothing ranks in the shadow.")
         assert (seen.complaints, seen.others(site.url)) == ([], [])
 
 
