@@ -95,7 +95,7 @@ def _lifespan(
         desk.metrics = metrics
         gc.collect()
         gc.freeze()  # the libraries' own objects live on; looking them through stalls every request at once
-        following = asyncio.create_task(follow(fleet, settings.refresh_s))
+        following = asyncio.create_task(follow(fleet, settings.refresh_s, lambda: models.show(service)))
         importing = asyncio.create_task(_warm_users(service)) if settings.history is not None else None
         try:
             yield
