@@ -168,11 +168,19 @@ class SqlStore:
         rows = await self._read(self.backend.statements.fact, (name,))
         return rows[0][0] if rows else None
 
-    async def put_fact(self, name: str, value: str) -> None:
-        """Write one row by its key."""
-        sql = self.backend.statements.put_fact.sql
+    async def put_fact(self, name: str, value: str, *, anew: bool = True) -> None:
+        """Write one row by its key; unless anew, what is there already stays."""
+        statements = self.backend.statements
+        sql = (statements.put_fact if anew else statements.keep_fact).sql
         await self._commits.submit(
             lambda connection: connection.execute(sql, (name, value)) and None, synced=True
+        )
+
+    async def drop_facts(self, prefix: str, before: int) -> None:
+        """Remove the facts of a kind whose value, a number, is smaller than another."""
+        sql = self.backend.statements.drop_facts.sql
+        await self._commits.submit(
+            lambda connection: connection.execute(sql, (f"{prefix}%", before)) and None, synced=False
         )
 
     async def export(self, what: Exported, batch: int) -> AsyncIterator[list[Row]]:
