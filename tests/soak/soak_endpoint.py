@@ -183,6 +183,7 @@ def soak(bundle: Path, folder: Path, minutes: float, rate: float = 0.0) -> str |
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--engines", default="sqlite,postgresql", help="of the kills")
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=0.0)
@@ -192,7 +193,7 @@ def main() -> None:
         bundle = write_tiny_bundle(folder / "bundle")
         wrong = [
             *(
-                [kills(bundle, folder, asked.kills, engine) for engine in ("sqlite", "postgresql")]
+                [kills(bundle, folder, asked.kills, engine) for engine in asked.engines.split(",")]
                 if asked.kills
                 else []
             ),
