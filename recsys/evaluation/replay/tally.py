@@ -60,9 +60,9 @@ def count(tally: Tally, frame: pd.DataFrame, requests: RequestTable, earned: Att
     tally.by_item += earned.by_item
     tally.unclaimed += earned.unclaimed
     tally.reward_total += float(earned.reward.sum())
-    if len(frame):
-        tally.last_time = max(tally.last_time, int(frame["time"].max()))
-        tally.first_time = min(tally.first_time, int(frame["time"].min()))
+    if len(requests):  # what is merely history may be older than the training
+        tally.last_time = max(tally.last_time, int(requests.time.max()))
+        tally.first_time = min(tally.first_time, int(requests.time.min()))
 
 
 def note_first_shown(vocabulary: Vocabulary, requests: RequestTable) -> None:
