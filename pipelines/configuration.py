@@ -20,13 +20,13 @@ def resolve_config(config: str, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises UserError, one line, for an unknown name, a file that is refused, or an override that is refused.
     """
-    raw = read_toml(_find(config))
+    raw = read_toml(find_config(config))
     for override in overrides:
         put_override(raw, override)
     return validate_config(raw, config)
 
 
-def _find(config: str) -> Path:
+def find_config(config: str) -> Path:
     shipped = shipped_configs()
     if config in shipped:
         return shipped[config]
@@ -42,13 +42,22 @@ def put_override(raw: dict[str, object], text: str) -> None:
     *tables, last = key.strip().split(".")
     if not equals or not last or not all(tables):
         raise UserError(f"--set {text!r} is not of the form section.key=value, such as pretrain.epochs=3")
+    try:
+        put_value(raw, key.strip(), _value(value.strip(), text))
+    except UserError as error:
+        raise UserError(f"--set {text!r}: {error}") from None
+
+
+def put_value(raw: dict[str, object], key: str, value: object) -> None:
+    """Put a value into plain values by its key; raises UserError if the key leads through what is no section."""
+    *tables, last = key.split(".")
     table = raw
     for name in tables:
         below = table.setdefault(name, {})
         if not isinstance(below, dict):
-            raise UserError(f"--set {text!r}: {name} is not a section")
+            raise UserError(f"{name} is not a section")
         table = below
-    table[last] = _value(value.strip(), text)
+    table[last] = value
 
 
 def _value(value: str, text: str) -> object:

@@ -94,6 +94,7 @@ def run(context: StepContext) -> Summary:
         quality = float(now.adapted.mean())  # of every number of shots, none among them
         context.scalars.add("distill/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation {curve_text(shots, *now.mean())}")
+        context.judged(epoch, quality)
         if best.offer(quality, [student, prior], epoch):
             break
     best.restore([student, prior])

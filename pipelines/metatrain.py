@@ -63,6 +63,7 @@ def run(context: StepContext) -> Summary:
         now, adapted, unadapted = quality()
         context.scalars.add("metatrain/validation_ndcg", now, update)
         context.log(f"epoch {epoch + 1}: validation {curve_text(shots, adapted, unadapted)}")
+        context.judged(epoch, now)
         if best.offer(now, [network, head], epoch):
             break
     best.restore([network, head])

@@ -109,6 +109,7 @@ def run(context: StepContext) -> Summary:
         quality = validation_quality(network, cases, config)
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
+        context.judged(epoch, quality)
         over = False
         if not warmup:
             over = best.offer(quality, [network], epoch)

@@ -3,8 +3,9 @@
 import os
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from pipelines.sources import SourceHashes
 from pipelines.steps import Step, StepContext, Summary, plain
 from recsys.artifacts.files import replace_text
 from recsys.config import RunConfig, fingerprint
+
+Judge = Callable[
+    [str, int, float], None
+]  # hears (step, epoch, validation quality); may end the run by raising
+
+
+def _no_judge(step: str, epoch: int, quality: float) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ def run_steps(
     wanted: Collection[str],
     console: Console,
     force: Collection[str] = (),
+    judge: Judge = _no_judge,
 ) -> list[Outcome]:
     """Bring the wanted steps up to date, in order.
 
@@ -57,7 +67,9 @@ def run_steps(
         made: dict[str, Manifest] = {}
         outcomes = []
         for step in in_order(steps, wanted):
-            outcome = _bring_up_to_date(config, step, folder, made, console, force=step.name in force)
+            outcome = _bring_up_to_date(
+                config, step, folder, made, console, partial(judge, step.name), force=step.name in force
+            )
             outcomes.append(outcome)
         return outcomes
 
@@ -68,6 +80,7 @@ def _bring_up_to_date(
     folder: RunFolder,
     made: dict[str, Manifest],
     console: Console,
+    judged: Callable[[int, float], None],
     *,
     force: bool,
 ) -> Outcome:
@@ -108,7 +121,7 @@ def _bring_up_to_date(
     unfinished = folder.unfinished(step.name, print_of_step)
     with folder.staged(step.name) as out:
         inputs_at = {name: folder.step(name) for name in step.inputs}
-        summary = _run(config, step, folder, out, inputs_at, unfinished, console)
+        summary = _run(config, step, folder, out, inputs_at, unfinished, console, judged)
         files = describe_files(out)
         manifest = Manifest(
             step=step.name,
@@ -142,6 +155,7 @@ def _run(
     inputs: Mapping[str, Path],
     unfinished: Path,
     console: Console,
+    judged: Callable[[int, float], None],
 ) -> Summary:
     scalars = TensorBoardScalars(folder.root / "tensorboard" / step.name)
     try:
@@ -153,6 +167,7 @@ def _run(
                 progress=progress,
                 scalars=scalars,
                 log=lambda text: say(console, f"{step.name:<9} {text}"),
+                judged=judged,
                 unfinished=unfinished,
             )
             return step.run(context)

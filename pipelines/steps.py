@@ -35,6 +35,10 @@ def _unheard(text: str) -> None:
     pass
 
 
+def _unjudged(epoch: int, quality: float) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step may use; `out` is a fresh folder that becomes the step's own when the step ends well."""
@@ -45,6 +49,9 @@ class StepContext:
     progress: Progress = field(default_factory=SilentProgress)
     scalars: Scalars = field(default_factory=NoScalars)
     log: Callable[[str], None] = _unheard
+    judged: Callable[[int, float], None] = (
+        _unjudged  # hears each epoch's validation quality; may end the step by raising
+    )
     unfinished: Path | None = (
         None  # outlives a killed step, so that its rerun goes on from there; may not exist
     )

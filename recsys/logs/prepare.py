@@ -4,6 +4,7 @@ Everything but the histories' ends, the items and the users is streamed; the lay
 The same log, configuration and seed give the same bytes, whatever the order of the log's rows.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,11 @@ from recsys.config import PrepareConfig
 from recsys.datasets.parsing import flat, utc_text
 from recsys.datasets.registry import open_log
 from recsys.errors import UserError
-from recsys.logs.attributes import user_attributes
+from recsys.logs.attributes import attribute_codes, user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
 from recsys.logs.coded import ITEM_CODE
 from recsys.logs.content import content_features
+from recsys.logs.continuation import FITTED_ITEMS, ContinuedLog
 from recsys.logs.hashing import hash_strings
 from recsys.logs.histories import sort_histories
 from recsys.logs.intake import Intake, Progress, take_in
@@ -34,24 +36,31 @@ from recsys.logs.vocabulary import Vocabulary
 from recsys.logs.writer import EventWriter, Histories
 from recsys.mdp.reward import rewarded_types
 from recsys.randomness import derive_seed
-from recsys.types import LongArray
+from recsys.types import IntArray, LongArray
 
 
-def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | None = None) -> PreparedInfo:
+def prepare(
+    config: PrepareConfig,
+    seed: int,
+    out: Path,
+    progress: Progress | None = None,
+    continued: ContinuedLog | None = None,
+) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
-    Raises UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
+    A `continued` log is read instead of the configured one, and everything that was known keeps its place. Raises
+    UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
     of it is refused (`quarantine.csv` tells which rows). What the folder held before is gone from the start.
     """
-    adapter = open_log(config.log)
-    prepared_folder(out, config.log.path)
+    adapter = open_log(config.log) if continued is None else continued
+    prepared_folder(out, config.log.path if continued is None else continued.earlier.root)
     event_types = pa.array(rewarded_types(config.reward), pa.string())
     impression = event_types.index(c.IMPRESSION).as_py()
     with (
         tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
         Quarantine(out / "quarantine.csv") as refused,
     ):
-        items = item_table(adapter.items(), adapter.source)
+        items = item_table(adapter.items(), adapter.source) if continued is None else continued.items()
         vocabulary = Vocabulary(None if items is None else flat(items[c.ITEM_ID]))
         intake = take_in(
             adapter, config.log, vocabulary, Vocabulary(event_types), Path(scratch), refused, progress
@@ -62,7 +71,8 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
                 f"{adapter.source} holds impressions only ({intake.impressions:,}); add what users did, clicks or "
                 "purchases, because a history is made of that"
             )
-        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress)
+        order = None if continued is None else np.arange(len(vocabulary.values), dtype=np.int32)
+        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress, order)
         quarantined = dict(sorted(refused.counts.items()))
     if items is None:
         items = named_items(vocabulary.values)
@@ -71,11 +81,18 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     split = _split(config, seed, out, histories, history_user, users, feedback, impression)
     train_end = split.train_end(_before(out, offsets, split.test_from, config.log.rows_per_bucket))
-    attributes, values, codes = user_attributes(users)
+    if continued is None:
+        attributes, values, codes = user_attributes(users)
+    else:
+        attributes = continued.earlier.info.user_attributes
+        values = continued.earlier.info.user_attribute_values
+        codes = attribute_codes(users, attributes, values)
     if progress:
         progress("item content", 0, items.num_rows)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "content": content_features(items, config.content_features, seed),
+        "content": content_features(items, config.content_features, seed)
+        if continued is None
+        else continued.content(items, seed),
         "user_attributes": codes,
         "history_offsets": offsets,
         "history_user": history_user,
@@ -86,6 +103,8 @@ def prepare(config: PrepareConfig, seed: int, out: Path, progress: Progress | No
         np.save(out / "arrays" / f"{name}.npy", array)
     pq.write_table(items, out / "items.parquet", compression="zstd")
     pq.write_table(users, out / "users.parquet", compression="zstd")
+    if continued is not None:
+        shutil.copy(continued.fitted_items, out / FITTED_ITEMS)
     info = PreparedInfo(
         source=adapter.source,
         event_types=tuple(event_types.to_pylist()),
@@ -122,8 +141,9 @@ def _write_events(
     intake: Intake,
     gap_s: float | None,
     progress: Progress | None,
+    order: IntArray | None,
 ) -> Histories:
-    ranks = intake.items.sorted_order()
+    ranks = intake.items.sorted_order() if order is None else order
     tie_seed = derive_seed(seed, "ties")
     events = intake.events.rows
     with EventWriter(out, intake.items.values, intake.event_types.values, config.reward) as writer:
