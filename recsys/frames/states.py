@@ -1,10 +1,9 @@
-"""Where states lie: the network's state vectors after each event, and two directions in which they differ most."""
+"""The vectors that a network makes of histories, event by event."""
 
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import pandas as pd
 import torch
 
 from recsys.mdp.state import History, encode_states
@@ -39,28 +38,3 @@ def state_vectors(
         if parts
         else np.zeros((0, events + 1, network.shape.vector_features), np.float32)
     )
-
-
-def state_map(vectors: FloatArray) -> pd.DataFrame:
-    """Return states on two axes: history, event, x, y, and the share of the variance that the axes hold in `attrs`.
-
-    Principal components of all given states, (history, event, feature); the axes' signs are fixed, so that the same
-    states give the same map.
-    """
-    histories, events, features = vectors.shape
-    flat = vectors.reshape(-1, features).astype(np.float64)
-    centred = flat - flat.mean(axis=0)
-    values, directions = np.linalg.eigh(centred.T @ centred)
-    first = directions[:, ::-1][:, :2]
-    first = first * np.sign(first[np.abs(first).argmax(axis=0), np.arange(first.shape[1])])
-    places = centred @ first
-    frame = pd.DataFrame(
-        {
-            "history": np.repeat(np.arange(histories), events),
-            "event": np.tile(np.arange(events), histories),
-            "x": places[:, 0],
-            "y": places[:, 1],
-        }
-    )
-    frame.attrs["explained"] = float(values[::-1][:2].sum() / max(values.sum(), 1e-12))
-    return frame

@@ -5,7 +5,6 @@ from recsys.plots.counts import weights as weights
 from recsys.plots.lines import concentration as concentration
 from recsys.plots.lines import lines as lines
 from recsys.plots.lines import stacked as stacked
-from recsys.plots.maps import state_path as state_path
 from recsys.plots.points import calibration as calibration
 from recsys.plots.points import intervals as intervals
 from recsys.plots.ranks import ranks as ranks

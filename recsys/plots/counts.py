@@ -67,13 +67,14 @@ def weights(
         ax.set_xscale("log")
         ax.axvline(1.0, color=PALETTE[1], lw=1.5)
         total = max(sum(counts), 1)
-        ax.annotate(
-            f"{counts[0] / total:.0%} of lists have weight 0:\nthe policy would never show them",
-            (0.02, 0.97),
-            xycoords="axes fraction",
-            va="top",
-            color=INK,
-        )
+        if counts[0]:
+            ax.annotate(
+                f"beside these, {counts[0] / total:.0%} of all lists:\nthe policy would never show them",
+                (0.02, 0.97),
+                xycoords="axes fraction",
+                va="top",
+                color=INK,
+            )
         ax.set_ylim(top=1.3 * max([*counts[1:], 1]))
         named(ax, "importance weight of a list (1 = as likely as it was)", "lists", title)
         return ax
@@ -100,5 +101,7 @@ def plain_ticks(ax: "Axes", low: float, high: float) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    if high / max(low, 1e-12) > 10:
-        ax.xaxis.set_minor_formatter(NullFormatter())
+    narrow = high / max(low, 1e-12) < 10  # hardly a power of ten inside: name what lies between, too
+    ax.xaxis.set_minor_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.10g}") if narrow else NullFormatter()
+    )
