@@ -151,7 +151,7 @@ for temperature in steps:
     tried.append({"label": label, "refused": found.refused, **row[["value", "low", "high"]]})
 ax = plots.intervals(
     pd.DataFrame(tried), "label", "value", weak="refused", mark=0.0,
-    xlabel="reward per list, challenger minus champion", title="Bolder promises more and can be shown less",
+    xlabel="reward per list, challenger minus champion", title="The bolder the challenger, the less the log knows",
 )  # fmt: skip
 
 # %% [markdown]
@@ -213,12 +213,12 @@ ax = plots.intervals(
 # ## For whom?
 #
 # The difference by how many events were known of the user, and by segment. Bounds hold for all cells of a group at
-# once; cells worth fewer than 100 lists are hollow. Where no event is known the challenger can only use what it
-# learnt of everybody and of the segment; where some are, it adapts.
+# once; cells worth fewer than 100 lists are hollow, those worth fewer than 20 are left out. Where no event is known
+# the challenger can only use what it learnt of everybody and of the segment; where some are, it adapts.
 
 # %%
 cells = evaluations.cohorts(careful)
-cells = cells[cells["segment"].isin(["events used", "segment"])]
+cells = cells[cells["segment"].isin(["events used", "segment"]) & (cells["effective"] >= 20)]
 cells = cells.assign(
     label=cells["segment"].str.cat(cells["cell"].str.replace("segment ", ""), sep=": "), weak=~cells["enough"]
 )

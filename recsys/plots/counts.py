@@ -98,10 +98,13 @@ def _edges(kept: RealArray, bins: int, *, log: bool) -> RealArray:
 
 def plain_ticks(ax: "Axes", low: float, high: float) -> None:
     """Write ticks of a logarithmic axis as people do: 1, 10, 100, thousands with a comma."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    narrow = high / max(low, 1e-12) < 10  # hardly a power of ten inside: name what lies between, too
+    narrow = high / max(low, 1e-12) < 50  # hardly a power of ten inside: name some that lie between, too
+    if narrow:
+        ax.xaxis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0)))
+        ax.tick_params(axis="x", which="both", length=3.5, pad=3.5)
     ax.xaxis.set_minor_formatter(
         FuncFormatter(lambda value, _: f"{value:,.10g}") if narrow else NullFormatter()
     )
