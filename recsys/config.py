@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from recsys.columns import IMPRESSION
 from recsys.errors import UserError
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+from recsys.loop_config import DriftConfig as DriftConfig
+from recsys.loop_config import ImproveConfig as ImproveConfig
 from recsys.refusals import refusal
 from recsys.training_config import DistillConfig as DistillConfig
 from recsys.training_config import FactorsConfig as FactorsConfig
@@ -217,6 +219,7 @@ class RunConfig(Frozen):
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     baseline: BaselineConfig = BaselineConfig()
+    improve: ImproveConfig = ImproveConfig()
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> "RunConfig":
