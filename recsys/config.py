@@ -25,6 +25,7 @@ from recsys.training_config import FinetuneConfig as FinetuneConfig
 from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
+from recsys.training_config import SupportPolicyName as SupportPolicyName
 from recsys.training_config import TransferConfig as TransferConfig
 
 Impressions = Literal["apart", "actions"]
