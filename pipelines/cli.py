@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 import pipelines.cli_models
+import pipelines.cli_moving
 import pipelines.cli_tune  # noqa: F401  each adds its commands
 from pipelines.cli_app import ALIAS, NAME, REGISTRY, Config, Force, Name, Overrides, RegistryPath, app
 from recsys.errors import UserError

@@ -20,7 +20,7 @@ def run(context: StepContext, spread: Spread = spread_here) -> Summary:
     refused = context.config.output / context.config.name / QUARANTINE
     refused.unlink(missing_ok=True)
     try:
-        info = prepare(context.config.prepare, context.seed, context.out, reporter, spread)
+        info = prepare(context.config.prepare, context.seed, context.out, reporter, spread=spread)
     except UserError as error:
         written = context.out / QUARANTINE  # vanishes with the unfinished artifact
         if str(written) not in str(error):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pipelines.manifest import read_manifest
 from pipelines.steps import Step, StepContext, Summary
@@ -10,6 +11,7 @@ from recsys.artifacts.card import write_card
 from recsys.artifacts.files import files_below
 from recsys.artifacts.health_gate import health_checks, hold_to_bounds
 from recsys.artifacts.registry import Registry
+from recsys.artifacts.training_state import NEEDED, keep_training
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.logs.prepared import open_prepared
@@ -18,6 +20,8 @@ BUNDLE = "bundle"  # folder of the index step that evaluate has measured and tha
 EVALUATION = "evaluation.json"
 HEALTH = "health.json"  # of pretrain: is the Q-function that everything inherits from sound?
 PUBLISHED = "published.json"
+PARENT = "parent.json"  # in the folder of prepare: what was gone on from, and with what
+CONTINUITY = "continuity.json"  # what live users would notice
 
 
 def run(context: StepContext) -> Summary:
@@ -51,20 +55,35 @@ def run(context: StepContext) -> Summary:
     # what is the run's own or another model's, and not this one's, stays out: the same model is the same version
     settings = context.config.model_dump_json(indent=2, exclude={"output", "threads", "publish", "baseline"})
     (package / "run.json").write_text(settings + "\n", encoding="utf-8")
+    parent = _told(context.inputs["prepare"] / PARENT)
+    continuity = _told(context.inputs["continuity"] / CONTINUITY) if "continuity" in context.inputs else None
+    if parent is not None:
+        shutil.copy(context.inputs["prepare"] / PARENT, package / PARENT)
     info = open_prepared(context.inputs["prepare"]).info
-    write_card(package / "card.md", config.name, context.config, info, evaluation, health, lineage)
+    card = package / "card.md"
+    write_card(card, config.name, context.config, info, evaluation, health, lineage, parent, continuity)
 
     size = sum((package / path).stat().st_size for path in files_below(package))
     registry = Registry(config.registry)
     version = registry.publish(package, config.name)
-    registry.set_alias(config.name, config.alias, version)
-    context.log(f"{config.name} {version} is now {config.alias} in {config.registry}")
+    training = {name: context.inputs[name] for name in NEEDED if name in context.inputs}
+    if config.keep_training and len(training) == len(NEEDED):
+        keep_training(config.registry, config.name, version, training)
+    if config.alias:
+        registry.set_alias(config.name, config.alias, version)
+    called = f"is now {config.alias}" if config.alias else "is published"
+    context.log(f"{config.name} {version} {called} in {config.registry}")
 
     shutil.copy(package / "card.md", context.out / "card.md")
     shutil.rmtree(package)
     record = {"name": config.name, "version": version}
     (context.out / PUBLISHED).write_text(json.dumps(record, sort_keys=True) + "\n", encoding="utf-8")
     return {"version": version, "alias": config.alias, "bundle_bytes": size}
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """Return what a file says that only some runs have."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def still_holds(config: RunConfig, folder: Path) -> bool:
@@ -80,7 +99,7 @@ def still_holds(config: RunConfig, folder: Path) -> bool:
 STEP = Step(
     name="publish",
     run=run,
-    inputs=("prepare", "pretrain", "index", "evaluate"),
+    inputs=("prepare", "pretrain", "metatrain", "distill", "index", "evaluate"),
     settings=lambda config: {"publish": config.publish},
     still_holds=still_holds,
 )

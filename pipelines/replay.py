@@ -11,11 +11,11 @@ import json
 import sqlite3
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import psycopg
 import pyarrow.parquet as pq
@@ -32,8 +32,9 @@ from recsys.evaluation.offline import evaluate_log
 from recsys.evaluation.ope.lists import Assumption
 from recsys.evaluation.replay.comparison import ReplayOptions
 from recsys.evaluation.replay.drive import HISTORY_EVENTS
-from recsys.evaluation.replay.log import Connection, EventSource, from_parquet, from_store
-from recsys.evaluation.replay.policies import EvaluationPolicy, ServedPolicy, random_policy
+from recsys.evaluation.replay.live_log import Connection, from_store
+from recsys.evaluation.replay.log import EventSource, from_parquet
+from recsys.evaluation.replay.policies import EvaluationPolicy, RandomOf, ServedPolicy, random_policy
 from recsys.evaluation.replay.verdict import may_pass
 from recsys.evaluation.report.terminal import show
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
@@ -88,7 +89,19 @@ def replay(
     """Replay, write the report, print it; return the exit code: 0 met, 1 not met, 3 these logs cannot say."""
     config = _config(overrides)
     shelf = Shelf(registry, name, config.include_seen)
-    source, attributes = _source(log, store)
+    with ExitStack() as opened:
+        return _replayed(_source(log, store, opened), policy, against, shelf, config, out)
+
+
+def _replayed(
+    read: "tuple[EventSource, Attributes]",
+    policy: str,
+    against: str | None,
+    shelf: Shelf,
+    config: ReplayConfig,
+    out: Path,
+) -> int:
+    source, attributes = read
     challenger, trained = find_policy(policy, shelf, against)
     champion = None if against is None else find_policy(against, shelf, policy)[0]
     options = ReplayOptions(
@@ -137,23 +150,43 @@ def _config(overrides: Sequence[str]) -> ReplayConfig:
 Attributes = dict[str, dict[str, str]]  # of users, by name
 
 
-def _source(log: Path | None, store: str | None) -> tuple[EventSource, Attributes]:
+def _source(log: Path | None, store: str | None, opened: ExitStack) -> tuple[EventSource, Attributes]:
+    """Return a log and what is known of its users; what it is read through stays open until `opened` closes."""
     if log is not None and store is not None:
         raise UserError("give either --log (Parquet) or --store (the endpoint's file or PostgreSQL address)")
     if store is None:
         return from_parquet(log or Path()), _attributes(log)
+    connection: Connection
     try:
         if store.startswith("postgresql"):
-            with psycopg.connect(store) as remote:
-                # a password stays out of reports
-                return from_store(remote, store.rpartition("@")[2]), _attributes_in(remote)
-        if not Path(store).is_file():
-            raise UserError(f"no store at {store}; give the file that the endpoint writes to")
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as local:
-            return from_store(local, store), _attributes_in(local)
+            remote = opened.enter_context(psycopg.connect(store))
+            remote.isolation_level = (
+                psycopg.IsolationLevel.REPEATABLE_READ
+            )  # one state of the store in all passes
+            connection = _Streamed(remote)
+        else:
+            if not Path(store).is_file():
+                raise UserError(f"no store at {store}; give the file that the endpoint writes to")
+            local = opened.enter_context(closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)))
+            local.execute("BEGIN")
+            connection = local
+        # a password stays out of reports
+        return from_store(connection, store.rpartition("@")[2]), _attributes_in(connection)
     except (sqlite3.DatabaseError, psycopg.Error) as error:
         named = store.rpartition("@")[2]
         raise UserError(f"{named} is no live store ({error}); give the endpoint's own") from None
+
+
+class _Streamed:
+    """A connection to PostgreSQL whose cursors leave rows at the server until they are asked for."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection, self._cursors = connection, 0
+
+    def execute(self, statement: str, /) -> Any:
+        """Run a statement."""
+        self._cursors += 1
+        return self._connection.cursor(f"replay_{self._cursors}").execute(statement)
 
 
 def find_policy(
@@ -173,7 +206,8 @@ def find_policy(
             raise UserError(
                 "random needs another policy whose catalogue it shows; give --against bundle@champion"
             )
-        return random_policy(find_policy(other, shelf)[0].item_ids), None
+        shown = find_policy(other, shelf)[0]
+        return RandomOf(shown) if isinstance(shown, ServedPolicy) else random_policy(shown.item_ids), None
     module, _, attribute = text.partition(":")
     if not attribute:
         raise UserError(
@@ -215,10 +249,11 @@ def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> Re
 def _attributes_in(store: Connection) -> Attributes:
     """Return what the endpoint was told of users."""
     rows = store.execute(f"SELECT {c.USER_ID}, {ATTRIBUTES} FROM {USERS_TABLE.name}").fetchall()  # noqa: S608
-    return {
-        user: {name: str(value) for name, value in json.loads(told).items() if value is not None}
-        for user, told in rows
-    }
+    return {user: _told(told) for user, told in rows}
+
+
+def _told(text: str) -> dict[str, str]:
+    return {name: str(value) for name, value in json.loads(text).items() if value is not None}
 
 
 def _attributes(log: Path | None) -> Attributes:
@@ -226,6 +261,8 @@ def _attributes(log: Path | None) -> Attributes:
     if log is None or not log.is_dir() or not (log / "users.parquet").is_file():
         return {}
     table = pq.read_table(log / "users.parquet")
+    if table.column_names == [c.USER_ID, ATTRIBUTES]:  # as the endpoint exports them
+        return {row[c.USER_ID]: _told(row[ATTRIBUTES]) for row in table.to_pylist()}
     names = [name for name in table.column_names if name != c.USER_ID]
     return {
         row[c.USER_ID]: {name: str(row[name]) for name in names if row[name] is not None}

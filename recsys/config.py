@@ -19,6 +19,7 @@ from recsys.frozen import Frozen, Positive, PositiveFloat, Share
 from recsys.refusals import refusal
 from recsys.training_config import DistillConfig as DistillConfig
 from recsys.training_config import FactorsConfig as FactorsConfig
+from recsys.training_config import FinetuneConfig as FinetuneConfig
 from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
@@ -180,6 +181,9 @@ class PublishConfig(Frozen):
     registry: Path = Path("registry")
     name: str = "metaq"
     alias: str = "champion"
+    keep_training: bool = (
+        True  # teacher and prepared log beside the version, so that training can go on from it
+    )
     max_over_estimation: PositiveFloat = 2.0  # mean max-Q over mean logged return
     max_unsupported_argmax: Share = 0.1  # of next states
     max_calibration_error: PositiveFloat = 0.5  # over mean logged return; a Q of 0 everywhere is 1 off
@@ -202,6 +206,7 @@ class RunConfig(Frozen):
     pretrain: PretrainConfig = PretrainConfig()
     metatrain: MetatrainConfig = MetatrainConfig()
     distill: DistillConfig = DistillConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     index: IndexConfig = IndexConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

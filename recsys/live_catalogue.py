@@ -5,7 +5,7 @@ share one thread.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,14 @@ PRICE, TITLE, CATEGORIES, AVAILABLE, ATTRIBUTES, DELETED = (
     "attributes",
     "deleted",
 )
+
+
+class ItemChange(NamedTuple):
+    """One change of the catalogue: the item as it is from this revision on."""
+
+    revision: int
+    item_id: ExternalId
+    fields: Mapping[str, Any]
 
 
 def content_of(fields: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

@@ -92,6 +92,10 @@ class Recommender:
         self.catalogue.revision = max(self.catalogue.revision, revision)
         self._allowed.clear()
 
+    def unchanged(self) -> "Recommender":
+        """Return a recommender of the same bundle, whose catalogue is the bundle's own."""
+        return Recommender(self._bundle)
+
     def allowed(self, wanted: ItemFilter | None = None, among: Sequence[ExternalId] | None = None) -> Allowed:
         """Return which items may be shown: the available ones, those of a filter, or the caller's own candidates.
 
@@ -154,12 +158,7 @@ class Recommender:
         """
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
-        depth = Depth(
-            adapt=adapt,
-            memory=adapt if memory is None else memory,
-            samples=policy.samples if policy.kind == "thompson" else 0,
-            seed=seed,
-        )
+        depth = _depth(policy, seed, adapt=adapt, memory=memory)
         ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         unit = np.float32(ranking.unit)
         places, propensities = draw_list(
@@ -191,7 +190,9 @@ class Recommender:
         exclude_seen: bool = True,
         adapt: bool = True,
         greedy: bool = False,
+        memory: bool | None = None,
         exploration: ExplorationConfig | None = None,
+        allowed: Allowed | None = None,
     ) -> ListDistribution:
         """Return what `recommend` draws its lists from, for the same arguments.
 
@@ -199,13 +200,13 @@ class Recommender:
         """
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
-        samples = policy.samples if policy.kind == "thompson" else 0
-        depth = Depth(adapt=adapt, memory=adapt, samples=samples, seed=seed)
-        ranking = self._ranker.ranked(history, n, banned, self.allowed(), depth)
+        depth = _depth(policy, seed, adapt=adapt, memory=memory)
+        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         scores = ranking.scores[None] if ranking.samples is None else ranking.samples
+        # in the precision in which lists are drawn: ties, and with them draws, hang on it
         return ListDistribution(
             ranking.items,
-            scores.astype(np.float64) / ranking.unit,
+            (scores / np.float32(ranking.unit)).astype(np.float64),
             policy,
             self._directions(ranking.items) if policy.diversity else None,
         )
@@ -312,6 +313,11 @@ class Recommender:
         if found is not None:
             return found
         return category_directions([self.catalogue.categories[item] for item in items.tolist()])
+
+
+def _depth(policy: ExplorationConfig, seed: int, *, adapt: bool, memory: bool | None) -> Depth:
+    samples = policy.samples if policy.kind == "thompson" else 0
+    return Depth(adapt=adapt, memory=adapt if memory is None else memory, samples=samples, seed=seed)
 
 
 def load_recommender(folder: Path) -> Recommender:

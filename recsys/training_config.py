@@ -156,6 +156,26 @@ class MetatrainConfig(Frozen):
     patience: Positive = 3
 
 
+Part = Literal["vectors", "content", "memory", "encoder", "heads"]  # recsys/learning/freezing.py
+
+
+class FinetuneConfig(Frozen):
+    """Going on from a bundle with what has happened since."""
+
+    epochs: Positive = 1  # over the windows that hold new events
+    learning_rate: PositiveFloat = 1e-3
+    bias_rate: float = Field(default=1.0, ge=0)  # learning rate of item biases over learning_rate
+    replay_share: float = Field(default=0.3, ge=0, lt=1)  # of an epoch's windows that hold old events only
+    frozen: tuple[Part, ...] = ("vectors", "memory")  # "vectors" are those of known items: new ones learn
+    frozen_epochs: Positive | None = None  # then everything learns; none = to the end
+    distill_epochs: Positive = 1
+    distill_rate: PositiveFloat = 2e-3  # learning rate of the student
+    test_share: Share = (
+        0.2  # newest new events that only `evaluate` sees, where the log is split by time; 0 = none
+    )
+    validation_share: Share = 0.1  # of users first seen since the bundle's cut, the newest, likewise
+
+
 class DistillConfig(Frozen):
     """A small student that ranks and adapts as the teacher does."""
 

@@ -2,16 +2,13 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys.candidates.filters import ItemFilter
+from recsys.ask import Ask as Ask
 from recsys.columns import IMPRESSION
-from recsys.config import ExplorationConfig
 from recsys.recommender import LoggedEvent, Recommendation, Recommender, ServedBy
-from recsys.types import ExternalId
 
 log = logging.getLogger(__name__)
 
@@ -23,25 +20,6 @@ _BREAKDOWNS = (
 
 
 _MEMORY = 0.05  # weight of the newest cost
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Everything a list depends on besides the bundle: the same ask gives the same list."""
-
-    user: str
-    session: str | None
-    n: int
-    seed: int
-    events: Sequence[LoggedEvent]  # oldest first
-    attributes: dict[str, str]
-    exclude: Sequence[ExternalId]
-    exclude_seen: bool
-    rung: ServedBy = "adapted"  # which step of the ladder answers
-    wanted: ItemFilter | None = None
-    among: tuple[ExternalId, ...] | None = None  # the caller's own candidates
-    exploration: ExplorationConfig | None = None  # instead of the bundle's
-    revision: int = 0  # of the catalogue
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,16 @@
 """The impression line: one row per answered request, from which that request can be answered again."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from recsys.candidates.filters import ItemFilter
-from recsys.config import ExplorationConfig
+from recsys.ask import Ask, ask_of, packed, told_of, unpacked
 from recsys.logs.live_tables import NOBODY
-from recsys.recommender import LoggedEvent, Recommendation, Recommender
+from recsys.recommender import Recommendation, Recommender
 from recsys.types import ExternalId
-from serving.engine import Ask, Served, rank
-
-_FASTEST = 1  # deflate level
-_WORTH_DEFLATING = 2_048  # bytes; what is shorter costs more time than it saves room
-_DEFLATED = b"x"  # what a deflated request begins with; JSON begins with {
+from serving.engine import Served, rank
 
 
 @dataclass(frozen=True)
@@ -73,26 +67,9 @@ def to_row(line: Impression) -> tuple[object, ...]:
     """Return the values of live_tables.IMPRESSION_COLUMNS."""
     ask = line.ask
     slate = orjson.dumps(list(zip(line.item_ids, line.scores, line.propensities, strict=True)))
-    asked: dict[str, Any] = {
-        "n": ask.n,
-        "rung": ask.rung,
-        "exclude_seen": ask.exclude_seen,
-        "revision": ask.revision,
-        "events": [list(event) for event in ask.events] if line.events_kept else None,
-    }
-    if ask.exclude:
-        asked["exclude"] = list(ask.exclude)
-    if ask.attributes:
-        asked["attributes"] = ask.attributes
-    if ask.wanted is not None:
-        asked["filter"] = ask.wanted.model_dump(exclude_defaults=True)
-    if ask.among is not None:
-        asked["among"] = list(ask.among)
-    if ask.exploration is not None:
-        asked["exploration"] = ask.exploration.model_dump()
+    asked = told_of(ask, with_events=line.events_kept)
     if line.notes:
         asked["notes"] = line.notes
-    request = orjson.dumps(asked)
     return (
         line.recommendation_id,
         ask.user or NOBODY,
@@ -104,7 +81,7 @@ def to_row(line: Impression) -> tuple[object, ...]:
         ask.seed,
         line.support_events,
         slate.decode(),
-        request if len(request) < _WORTH_DEFLATING else zlib.compress(request, _FASTEST),
+        packed(asked),
         line.scenario,
         line.variant,
         line.candidates,
@@ -129,27 +106,9 @@ def from_row(row: Sequence[Any]) -> Impression:
         variant,
         candidates,
     ) = row
-    blob = bytes(blob)
-    request = orjson.loads(zlib.decompress(blob) if blob.startswith(_DEFLATED) else blob)
+    request = unpacked(bytes(blob))
     shown = orjson.loads(slate)
-    events = request["events"]
-    exploration = request.get("exploration")
-    among = request.get("among")
-    ask = Ask(
-        user=user,
-        session=session,
-        n=request["n"],
-        seed=seed,
-        events=tuple(LoggedEvent(*event) for event in events or ()),
-        attributes=request.get("attributes", {}),
-        exclude=tuple(request.get("exclude", ())),
-        exclude_seen=request["exclude_seen"],
-        rung=request["rung"],
-        wanted=ItemFilter.model_validate(request["filter"]) if "filter" in request else None,
-        among=None if among is None else tuple(among),
-        exploration=None if exploration is None else ExplorationConfig(**exploration),
-        revision=request.get("revision", 0),
-    )
+    ask = ask_of(request, user=user, session=session, seed=seed)
     old = request.get("candidates")  # lines of before 0002 name them
     return Impression(
         recommendation_id=recommendation_id,
@@ -165,7 +124,7 @@ def from_row(row: Sequence[Any]) -> Impression:
         candidates=candidates if candidates is not None else len(old or ()),
         scenario=scenario,
         variant=variant,
-        events_kept=events is not None,
+        events_kept=request["events"] is not None,
         notes=request.get("notes", {}),
     )
 

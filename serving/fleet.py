@@ -13,12 +13,13 @@ from typing import Any
 
 from recsys.artifacts.registry import Registry
 from recsys.errors import UserError
+from recsys.live_catalogue import ItemChange
 from recsys.recommender import Recommender
 from serving.engine import warm_up
 from serving.experiments import FACT, Experiment, assigned, encode_experiments, parse_experiments
 from serving.problems import NotReady, Problem, StoreUnavailable
 from serving.settings import Settings
-from serving.store import ItemChange, Store
+from serving.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -179,7 +179,11 @@ class SqlStore:
         """Read by ranges of ids, so that neither side holds more than a batch."""
         await self.settled()
         statements, after = self.backend.statements, ""
-        statement = statements.exported_events if what == "events" else statements.exported_impressions
+        statement = {
+            "events": statements.exported_events,
+            "impressions": statements.exported_impressions,
+            "users": statements.exported_users,
+        }[what]
         while rows := await self._read(statement, (after, batch)):
             yield rows
             after = rows[-1][0]

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from recsys.live_catalogue import ItemChange as ItemChange
 from recsys.recommender import LoggedEvent
 from serving.event_log import Impression
 
@@ -42,15 +43,7 @@ class Merged:
     impressions: int
 
 
-class ItemChange(NamedTuple):
-    """One change of the catalogue: the item as it is from this revision on."""
-
-    revision: int
-    item_id: str
-    fields: Mapping[str, Any]
-
-
-Exported = Literal["events", "impressions"]
+Exported = Literal["events", "impressions", "users"]
 
 
 class Store(Protocol):

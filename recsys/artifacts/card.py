@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recsys.artifacts.card_limits import card_limits
 from recsys.artifacts.health_gate import HealthCheck
 from recsys.config import ExplorationConfig, RunConfig
 from recsys.logs.prepared import PreparedInfo
@@ -17,17 +18,22 @@ def write_card(
     evaluation: Mapping[str, Any],
     health: Sequence[HealthCheck],
     lineage: Mapping[str, Mapping[str, str]],
+    parent: Mapping[str, Any] | None = None,  # what it was trained on from: parent.json
+    continuity: Mapping[str, Any] | None = None,  # what live users would notice, beside the parent
 ) -> None:
     """Write the card of a version; no dates but those of the data, so equal models have equal cards."""
     sections = [
         f"# {name}",
         "A recommender that ranks by a distilled Q-network and adapts it, at request time, to each user "
         "from that user's events.",
-        _data(info),
+        _data(info, parent),
         _quality(evaluation),
+        _adaptation(evaluation),
         _health(health),
+        *([] if continuity is None else [_continuity(continuity)]),
+        card_limits(info, evaluation, health),
         _training(config),
-        _lineage(lineage),
+        _lineage(lineage, parent),
     ]
     _write(path, sections)
 
@@ -50,6 +56,7 @@ def write_baseline_card(
         _data(info),
         _quality(evaluation),
         _baseline(tuning, exploration),
+        card_limits(info, evaluation, ()),
         _lineage(lineage),
     ]
     _write(path, sections)
@@ -59,7 +66,7 @@ def _write(path: Path, sections: Sequence[str]) -> None:
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _data(info: PreparedInfo) -> str:
+def _data(info: PreparedInfo, parent: Mapping[str, Any] | None = None) -> str:
     cut = f"cut at {info.test_from}" if info.test_from else "users held out by hash"
     rows = [
         ("source", info.source),
@@ -72,6 +79,14 @@ def _data(info: PreparedInfo) -> str:
         ("sessions", f"{info.sessions:,}"),
         ("rows put aside", f"{sum(info.quarantined.values()):,}"),
     ]
+    if parent is not None:
+        rows += [
+            ("new since", str(parent["new_since"])),
+            *(
+                (name.replace("_", " "), f"{parent[name]:,}")
+                for name in ("new_events", "new_items", "new_users")
+            ),
+        ]
     return "## Data\n\n" + _table(("", "value"), rows)
 
 
@@ -79,7 +94,7 @@ def _quality(evaluation: Mapping[str, Any]) -> str:
     policies: Mapping[str, Any] = evaluation.get("policies", {})
     shots = sorted({shot for by_shot in policies.values() for shot in by_shot}, key=int)
     if not shots:
-        return "## Quality\n\nNot evaluated."
+        return f"## Quality\n\nNot evaluated: {evaluation.get('why', 'nobody was asked about')}."
     rows = [
         (policy, *(_interval(by_shot.get(shot, {}).get("ndcg")) for shot in shots))
         for policy, by_shot in policies.items()
@@ -98,6 +113,47 @@ def _interval(metric: Mapping[str, float] | None) -> str:
     if "low" not in metric or "high" not in metric:
         return f"{metric['mean']:.4f}"
     return f"{metric['mean']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]"
+
+
+def _adaptation(evaluation: Mapping[str, Any]) -> str:
+    """Return what events of a new user are worth: differences paired by user, against each rival."""
+    paired: Mapping[str, Any] = evaluation.get("paired", {})
+    shots = sorted(paired, key=int)
+    rivals = list(dict.fromkeys(name for shot in shots for name in paired[shot]))
+    if not rivals:
+        return "## Adaptation curve\n\nNot measured."
+    rows = [
+        (name.removeprefix("adapted_minus_"), *(_signed(paired[shot].get(name)) for shot in shots))
+        for name in rivals
+    ]
+    return (
+        "## Adaptation curve\n\nNDCG of the adapted list less that of each rival, paired by user; columns: events the "
+        "user had given; brackets: interval over users.\n\n"
+        + _table(("adapted less", *(f"k = {shot}" for shot in shots)), rows)
+    )
+
+
+def _signed(metric: Mapping[str, float] | None) -> str:
+    if not metric or "mean" not in metric:
+        return "–"
+    return f"{metric['mean']:+.4f} [{metric['low']:+.4f}, {metric['high']:+.4f}]"
+
+
+def _continuity(told: Mapping[str, Any]) -> str:
+    names = {
+        "overlap": "share of a known user's list that stays",
+        "least_overlap": "the same, of the tenth of users with the least",
+        "same_first": "users whose first item stays",
+        "q_move": "mean move of Q, over its spread within a list",
+        "largest_vector_move": "largest move of a known item's vector, over the mean length",
+        "largest_feature_move": "the same of its adaptation features",
+    }
+    rows = [(said, "–" if told.get(name) is None else f"{told[name]:.3g}") for name, said in names.items()]
+    return (
+        "## Continuity\n\nBeside the version it was trained on from: greedy lists of "
+        f"{told.get('users', 0)} known users with the history they had, {told.get('items', 0):,} known items.\n\n"
+        + _table(("figure", "value"), rows)
+    )
 
 
 def _health(checks: Sequence[HealthCheck]) -> str:
@@ -136,9 +192,16 @@ def _baseline(tuning: Mapping[str, Any], exploration: ExplorationConfig) -> str:
     return f"## Baseline\n\n{chosen}; {measured}. {drawn}\n\n" + _table(("option", "value"), rows)
 
 
-def _lineage(lineage: Mapping[str, Mapping[str, str]]) -> str:
+def _lineage(lineage: Mapping[str, Mapping[str, str]], parent: Mapping[str, Any] | None = None) -> str:
     rows = [(step, record["fingerprint"], record["digest"][:16]) for step, record in lineage.items()]
-    return "## Lineage\n\n" + _table(("step", "fingerprint", "content"), rows)
+    if parent is not None:
+        rows += [(f"parent's {step}", "", digest[:16]) for step, digest in parent["digests"].items()]
+    origin = (
+        "Trained from nothing."
+        if parent is None
+        else f"{parent['how']} {parent['parent']}, which had been trained until {parent['parent_trained_until']}."
+    )
+    return f"## Lineage\n\n{origin}\n\n" + _table(("step", "fingerprint", "content"), rows)
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

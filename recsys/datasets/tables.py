@@ -1,6 +1,6 @@
 """The canonical tables: a folder with events.parquet (or events/*.parquet), items.parquet, users.parquet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,10 +27,16 @@ class TablesAdapter:
     merges_lines = False
     session_gap_s = None
 
-    def __init__(self, root: Path, batch_rows: int) -> None:
+    def __init__(self, root: Path, batch_rows: int, parts: Sequence[Path] | None = None) -> None:
         self._root = root
         self._batch_rows = batch_rows
+        self._bare = parts is not None  # files of events without tables of items and users
         self.source = f"tables in {root}"
+        if parts is not None:
+            self.source = f"events in {', '.join(map(str, parts[:3]))}{' …' if len(parts) > 3 else ''}"
+            self._parts = list(parts)
+            self._check()
+            return
         if not root.is_dir():
             raise UserError(
                 f"no folder at {root}; format 'tables' reads a folder with events.parquet and items.parquet"
@@ -41,6 +47,9 @@ class TablesAdapter:
             raise UserError(
                 f"{root} has neither events.parquet nor events/*.parquet; put the event table there"
             )
+        self._check()
+
+    def _check(self) -> None:
         for part in self._parts:
             schema = pq.read_schema(sources.require_file(part, "event table")).remove_metadata()
             sources.require_columns(
@@ -95,6 +104,10 @@ class TablesAdapter:
             before = begin
         return found
 
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Return some columns of every part, rows as `batches` streams them."""
+        return pa.concat_tables([pq.read_table(part, columns=list(names)) for part in self._parts])
+
     def items(self) -> pa.Table | None:
         """Return items.parquet, if it is there."""
         return self._side_table("items.parquet", c.ITEM_ID)
@@ -105,7 +118,7 @@ class TablesAdapter:
 
     def _side_table(self, name: str, key: str) -> pa.Table | None:
         path = self._root / name
-        if not path.is_file():
+        if self._bare or not path.is_file():
             return None
         sources.require_columns(sources.column_names(path), [key], path, "add it, or remove the file")
         return sources.read_all(path)

@@ -21,11 +21,11 @@ from recsys.evaluation.ope.likelihood import likelihood_interval
 from recsys.evaluation.ope.rounds import Rounds
 from recsys.evaluation.replay.comparison import ReplayOptions, replay_policies
 from recsys.evaluation.replay.estimated import shares_by_position
+from recsys.evaluation.replay.live_log import from_store as from_store
 from recsys.evaluation.replay.log import EventSource
 from recsys.evaluation.replay.log import from_parquet as from_parquet
-from recsys.evaluation.replay.log import from_store as from_store
 from recsys.evaluation.replay.log import from_table as from_table
-from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.evaluation.replay.policies import EvaluationPolicy, FollowsCatalogue
 from recsys.evaluation.replay.policies import FunctionPolicy as FunctionPolicy
 from recsys.evaluation.replay.policies import ServedPolicy as ServedPolicy
 from recsys.evaluation.replay.selftests import (
@@ -81,6 +81,9 @@ def evaluate_log(
     """
     options = options or ReplayOptions()
     policies = _named(challenger, against)
+    for policy in policies.values():
+        if isinstance(policy, FollowsCatalogue):
+            policy.follow(source.changes)
     replayed = replay_policies(
         source,
         policies,

@@ -13,7 +13,8 @@ import pyarrow as pa
 from recsys import columns as c
 from recsys.config import RewardConfig
 from recsys.evaluation.replay.attribution import attribute
-from recsys.evaluation.replay.log import Connection, from_table
+from recsys.evaluation.replay.live_log import Connection
+from recsys.evaluation.replay.log import RECEIVED_AT, REQUEST, from_table
 from recsys.logs.live_tables import IMPRESSIONS_TABLE, LOGGED_EVENTS_VIEW
 from recsys.logs.schema import EVENTS, TIMESTAMP_TYPE
 
@@ -68,7 +69,7 @@ def shown_items(
         base = (reward or RewardConfig()).base.get(c.IMPRESSION, 0.0)
         parts.append(
             frame.assign(reward=got.reward, responded=got.reward != base)[shown].drop(
-                columns=[c.EVENT_TYPE, c.VALUE, c.SESSION_ID, "time", "who"]
+                columns=[c.EVENT_TYPE, c.VALUE, c.SESSION_ID, RECEIVED_AT, REQUEST, "time", "who"]
             )
         )
     if not parts:

@@ -44,3 +44,17 @@ def user_attributes(users: pa.Table) -> tuple[tuple[str, ...], tuple[tuple[str, 
         codes.append(code.astype(np.int32))
     table = np.stack(codes, axis=1) if codes else np.zeros((users.num_rows, 0), dtype=np.int32)
     return tuple(names), tuple(values), table
+
+
+def attribute_codes(users: pa.Table, names: tuple[str, ...], values: tuple[tuple[str, ...], ...]) -> IntArray:
+    """Return codes of known attributes and values, (user, attribute); a value that is not known is `other`, else 0."""
+    codes = np.zeros((users.num_rows, len(names)), np.int32)
+    for place, (name, known) in enumerate(zip(names, values, strict=True)):
+        if name not in users.column_names:
+            continue
+        text = as_text(users[name])
+        found = pc.index_in(text, value_set=pa.array(known, pa.string()))
+        rare = known.index(c.OTHER) + 1 if c.OTHER in known else 0
+        code = np.where(np.asarray(found.is_null()), rare, pc.fill_null(found, 0).to_numpy() + 1)
+        codes[:, place] = np.where(np.asarray(text.is_null()), 0, code)
+    return codes

@@ -16,14 +16,23 @@ _NOT_CONTENT = {c.ITEM_ID, c.AVAILABLE}
 _LARGEST = 3.0  # standard deviations that a number may count
 
 
-def content_features(items: pa.Table, width: int, seed: int) -> FloatArray:
+def content_features(
+    items: pa.Table,
+    width: int,
+    seed: int,
+    fitted_on: pa.Table | None = None,  # none = the items themselves
+) -> FloatArray:
     """Return (item, width) features; a row is zero where an item has no content, else of length about 1.
 
     The first columns are the SVD of the TF-IDF of words and tokens, the last ones the standardised numbers
     sign(x) · log(1 + |x|), scaled so that all numbers together weigh as much as one part in √(1 + numbers).
+    Vocabulary, SVD and standardisation are those of `fitted_on`: new items then lie in the space of earlier ones, and
+    words that it lacks say nothing.
     """
-    numbers = _numbers(items)[:, : max(width - 1, 0)]
-    text = _text_vectors(items, width - numbers.shape[1], seed)
+    fitted_on = items if fitted_on is None else fitted_on
+    columns = list(numbers_of(items, fitted_on).values())[: max(width - 1, 0)]
+    numbers = np.stack(columns, axis=1) if columns else np.zeros((items.num_rows, 0))
+    text = _text_vectors(items, fitted_on, width - numbers.shape[1], seed)
     features = np.concatenate([text, numbers * 0.5], axis=1)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     scaled = np.divide(features, lengths, out=np.zeros_like(features), where=lengths > 0)
@@ -31,59 +40,98 @@ def content_features(items: pa.Table, width: int, seed: int) -> FloatArray:
     return vectors
 
 
-def _numbers(items: pa.Table) -> np.ndarray:
-    """Return (item, number) standardised columns, 0 where a number is missing."""
-    columns = []
-    for name in sorted(items.column_names):
-        kind = items.schema.field(name).type
-        if name in _NOT_CONTENT:
+def numbers_of(items: pa.Table, fitted_on: pa.Table) -> dict[str, np.ndarray]:
+    """Return columns of numbers, (item,), standardised as those of `fitted_on` are, 0 where a number is missing."""
+    columns = {}
+    for name in sorted(fitted_on.column_names):
+        logs = _logarithms(fitted_on, name)
+        if logs is None:
             continue
-        if pa.types.is_timestamp(kind):
-            values = flat(items[name]).cast(pa.int64()).cast(pa.float64(), safe=False)
-        elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            values = flat(items[name]).cast(pa.float64(), safe=False)
-        else:
-            continue
-        raw = values.to_numpy(zero_copy_only=False)
-        with np.errstate(invalid="ignore"):
-            logs = np.sign(raw) * np.log1p(np.abs(raw))
         present = np.isfinite(logs)
         if not present.any() or np.ptp(logs[present]) == 0:
             continue
-        standard = (logs - logs[present].mean()) / logs[present].std()
-        columns.append(np.where(present, np.clip(standard, -_LARGEST, _LARGEST), 0.0))
-    return np.stack(columns, axis=1) if columns else np.zeros((items.num_rows, 0))
+        mean, spread = logs[present].mean(), logs[present].std()
+        if items is not fitted_on:
+            asked = _logarithms(items, name) if name in items.column_names else None
+            logs = np.full(items.num_rows, np.nan) if asked is None else asked
+        standard = (logs - mean) / spread
+        columns[name] = np.where(np.isfinite(logs), np.clip(standard, -_LARGEST, _LARGEST), 0.0)
+    return columns
 
 
-def _text_vectors(items: pa.Table, width: int, seed: int) -> np.ndarray:
+def _logarithms(items: pa.Table, name: str) -> np.ndarray | None:
+    """Return sign(x) · log(1 + |x|) of a column, NaN where it is missing; None if it holds no numbers."""
+    kind = items.schema.field(name).type
+    if name in _NOT_CONTENT:
+        return None
+    if pa.types.is_timestamp(kind):
+        values = flat(items[name]).cast(pa.int64()).cast(pa.float64(), safe=False)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values = flat(items[name]).cast(pa.float64(), safe=False)
+    else:
+        return None
+    raw = values.to_numpy(zero_copy_only=False)
+    with np.errstate(invalid="ignore"):
+        logs: np.ndarray = np.sign(raw) * np.log1p(np.abs(raw))
+    return logs
+
+
+def _text_vectors(items: pa.Table, fitted_on: pa.Table, width: int, seed: int) -> np.ndarray:
     """Return (item, width) rows of length 1, or 0 where an item has neither words nor tokens."""
     vectors = np.zeros((items.num_rows, width))
-    parts = [part for part in (_words(items), _tokens(items)) if part is not None]
+    parts = [part for part in (_words(items, fitted_on), _tokens(items, fitted_on)) if part is not None]
     if not parts:
         return vectors
-    terms = sparse.hstack(parts).tocsr()
-    rank = min(width, min(terms.shape) - 1)
+    known, asked = (sparse.hstack([part[place] for part in parts]).tocsr() for place in (0, 1))
+    rank = min(width, min(known.shape) - 1)
     if rank < 1:
         return vectors
     svd = TruncatedSVD(rank, algorithm="randomized", random_state=derive_seed(seed, "content") % 2**32)
-    reduced = svd.fit_transform(terms)  # signs are fixed there: each component's largest loading is positive
+    reduced = svd.fit_transform(known)  # signs are fixed there: each component's largest loading is positive
+    if items is not fitted_on:
+        reduced = svd.transform(asked)
     lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
     vectors[:, :rank] = np.divide(reduced, lengths, out=np.zeros_like(reduced), where=lengths > 1e-9)
     return vectors
 
 
-def _words(items: pa.Table) -> sparse.csr_matrix | None:
-    if c.TITLE not in items.column_names:
+Terms = tuple[sparse.csr_matrix, sparse.csr_matrix]  # of the items fitted on, of the items asked for
+
+
+def _words(items: pa.Table, fitted_on: pa.Table) -> Terms | None:
+    if c.TITLE not in fitted_on.column_names:
         return None
-    titles = pc.fill_null(as_text(items[c.TITLE]), "").to_pylist()
+    words = TfidfVectorizer(sublinear_tf=True, dtype=np.float64)
     try:
-        return TfidfVectorizer(sublinear_tf=True, dtype=np.float64).fit_transform(titles)
+        known = words.fit_transform(titles_of(fitted_on))
     except ValueError:  # no word in any title
         return None
+    return known, known if items is fitted_on else words.transform(titles_of(items))
 
 
-def _tokens(items: pa.Table) -> sparse.csr_matrix | None:
+def titles_of(items: pa.Table) -> list[str]:
+    """Return the titles, empty where there is none."""
+    if c.TITLE not in items.column_names:
+        return [""] * items.num_rows
+    titles: list[str] = pc.fill_null(as_text(items[c.TITLE]), "").to_pylist()
+    return titles
+
+
+def _tokens(items: pa.Table, fitted_on: pa.Table) -> Terms | None:
     """Return the TF-IDF of whole values: each category, and each value of each string column."""
+    row, tokens = tokens_of(fitted_on)
+    if not len(row):
+        return None
+    terms = pc.unique(tokens).sort()
+    weigh = TfidfTransformer(sublinear_tf=True)
+    known = weigh.fit_transform(_counts(row, tokens, terms, fitted_on.num_rows))
+    if items is fitted_on:
+        return known, known
+    return known, weigh.transform(_counts(*tokens_of(items), terms, items.num_rows))
+
+
+def tokens_of(items: pa.Table) -> tuple[np.ndarray, pa.Array]:
+    """Return (row, `column=value`) of every category and of every value of a string column."""
     rows: list[np.ndarray] = []
     names: list[pa.Array] = []
     for name in sorted(items.column_names):
@@ -97,14 +145,15 @@ def _tokens(items: pa.Table) -> sparse.csr_matrix | None:
             rows.append(np.arange(items.num_rows))
             names.append(pc.binary_join_element_wise(name, as_text(column), "="))
     if not names:
-        return None
+        return np.zeros(0, np.int64), pa.array([], pa.string())
     tokens = pa.concat_arrays(names)
     present = np.asarray(tokens.is_valid())
-    if not present.any():
-        return None
-    tokens = tokens.filter(pa.array(present))
-    row = np.concatenate(rows)[present]
-    terms = pc.unique(tokens).sort()
-    column_of = pc.index_in(tokens, value_set=terms).to_numpy()
-    counts = sparse.csr_matrix((np.ones(len(row)), (row, column_of)), shape=(items.num_rows, len(terms)))
-    return TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    return np.concatenate(rows)[present], tokens.filter(pa.array(present))
+
+
+def _counts(row: np.ndarray, tokens: pa.Array, terms: pa.Array, items: int) -> sparse.csr_matrix:
+    """Return how often each item has each term, (item, term); other tokens are left out."""
+    column = pc.fill_null(pc.index_in(tokens, value_set=terms), -1).to_numpy()
+    known = column >= 0
+    shape = (items, len(terms))
+    return sparse.csr_matrix((np.ones(int(known.sum())), (row[known], column[known])), shape=shape)

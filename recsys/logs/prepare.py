@@ -4,6 +4,7 @@ Everything but the histories' ends, the items and the users is streamed; the lay
 The same log, configuration and seed give the same bytes, whatever the order of the log's rows.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from recsys import columns as c
 from recsys.config import PrepareConfig
 from recsys.datasets.parsing import flat, utc_text
 from recsys.datasets.registry import open_log
-from recsys.logs.attributes import user_attributes
+from recsys.logs.attributes import attribute_codes, user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
 from recsys.logs.content import content_features
+from recsys.logs.continuation import FITTED_ITEMS, ContinuedLog
 from recsys.logs.hashing import hash_strings
 from recsys.logs.intake import Progress
 from recsys.logs.output import prepared_folder
@@ -37,19 +39,21 @@ def prepare(
     seed: int,
     out: Path,
     progress: Progress | None = None,
+    continued: ContinuedLog | None = None,
     spread: Spread = spread_here,
 ) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
-    Raises UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
+    A `continued` log is read instead of the configured one, and everything that was known keeps its place. Raises
+    UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
     of it is refused (`quarantine.csv` tells which rows). What the folder held before is gone from the start.
     """
-    adapter = open_log(config.log)
-    prepared_folder(out, config.log.path)
+    adapter = open_log(config.log) if continued is None else continued
+    prepared_folder(out, config.log.path if continued is None else continued.earlier.root)
     (out / QUARANTINE).touch()  # says from the first moment on that the folder is ours
     event_types = pa.array(rewarded_types(config.reward), pa.string())
     impression = event_types.index(c.IMPRESSION).as_py()
-    items = item_table(adapter.items(), adapter.source)
+    items = item_table(adapter.items(), adapter.source) if continued is None else continued.items()
     known = None if items is None else flat(items[c.ITEM_ID])
     written = spread(config, seed, out, adapter, known, event_types, progress)
     histories, feedback = written.histories, written.events - written.impressions
@@ -60,11 +64,18 @@ def prepare(
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     split = _split(config, seed, out, histories, history_user, users, feedback, impression)
     train_end = split.train_end(_before(out, offsets, split.test_from, config.log.rows_per_bucket))
-    attributes, values, codes = user_attributes(users)
+    if continued is None:
+        attributes, values, codes = user_attributes(users)
+    else:
+        attributes = continued.earlier.info.user_attributes
+        values = continued.earlier.info.user_attribute_values
+        codes = attribute_codes(users, attributes, values)
     if progress:
         progress("item content", 0, items.num_rows)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "content": content_features(items, config.content_features, seed),
+        "content": content_features(items, config.content_features, seed)
+        if continued is None
+        else continued.content(items, seed),
         "user_attributes": codes,
         "history_offsets": offsets,
         "history_user": history_user,
@@ -75,6 +86,8 @@ def prepare(
         np.save(out / "arrays" / f"{name}.npy", array)
     pq.write_table(items, out / "items.parquet", compression="zstd")
     pq.write_table(users, out / "users.parquet", compression="zstd")
+    if continued is not None:
+        shutil.copy(continued.fitted_items, out / FITTED_ITEMS)
     info = PreparedInfo(
         source=adapter.source,
         event_types=tuple(event_types.to_pylist()),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from recsys.config import PrepareConfig
@@ -47,7 +48,7 @@ class Spread(Protocol):
         seed: int,
         out: Path,
         adapter: Adapter,
-        known_items: pa.Array | None,  # ids of the item table
+        known_items: pa.Array | None,  # ids of the item table, in the order that is kept
         event_types: pa.Array,
         progress: Progress | None,
     ) -> Written:
@@ -73,7 +74,7 @@ def spread_here(
         intake = take_in(adapter, config.log, vocabulary, types, Path(scratch), refused, progress)
         require_feedback(intake.events.rows, intake.impressions, adapter)
         events = intake.events.rows
-        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress)
+        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, known_items, progress)
         return Written(
             histories,
             vocabulary.values,
@@ -100,9 +101,11 @@ def _write_events(
     out: Path,
     intake: Intake,
     gap_s: float | None,
+    known_items: pa.Array | None,
     progress: Progress | None,
 ) -> Histories:
-    ranks = intake.items.sorted_order()
+    items = intake.items
+    ranks = items.sorted_order() if known_items is None else np.arange(len(items.values), dtype=np.int32)
     tie_seed = derive_seed(seed, "ties")
     events = intake.events.rows
     with EventWriter(out, intake.items.values, intake.event_types.values, config.reward) as writer:

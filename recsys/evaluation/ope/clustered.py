@@ -25,8 +25,9 @@ def standard_errors(sums: Sums, columns: Mapping[str, float] | None = None) -> R
     if columns is not None:
         influence = influence @ coefficients(sums, columns)[:, None]
     number = len(sums)
-    scale = number / (number - 1.0) if number > 1 else np.inf
-    errors: RealArray = np.sqrt(scale * (influence**2).sum(axis=0))
+    if number < 2:  # one cluster says nothing of how clusters differ
+        return np.full(influence.shape[1], np.inf)
+    errors: RealArray = np.sqrt(number / (number - 1.0) * (influence**2).sum(axis=0))
     return errors
 
 

@@ -19,13 +19,12 @@ from recsys.evaluation.ope.sums import BLOCKS, LOGGING, Sums
 from recsys.evaluation.replay.drive import (
     HISTORY_EVENTS,
     ReplayedLists,
-    Tally,
-    Vocabulary,
     fit_list_model,
     replay,
 )
 from recsys.evaluation.replay.log import EventSource, RequestTable
 from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.evaluation.replay.tally import Tally, Vocabulary
 from recsys.types import LongArray, RealArray
 
 FLOORS: Final = {0.0001: "floor(0.0001)", 0.001: "floor(0.001)", 0.01: "floor(0.01)"}
@@ -192,7 +191,8 @@ class _Kept:
             if not own.any():
                 continue
             slates = lists.slates[name]
-            gap = np.abs(slates.ratio[own] - 1.0).max(initial=0.0)
+            ratio = np.where(slates.shown, lists.recomputed[name] / slates.propensity, 1.0)
+            gap = np.abs(ratio[own] - 1.0).max(initial=0.0)
             old = self._agreement[name]
             self._agreement[name] = Agreement(old.lists + int(own.sum()), max(old.largest_gap, float(gap)))
 

@@ -6,26 +6,44 @@ events in time order are all that time order asks for.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from recsys import columns as c
 from recsys.errors import UserError
-from recsys.logs.live_tables import LOGGED_EVENTS_VIEW
+from recsys.evaluation.replay.lines import LoggedLine, line_of
+from recsys.live_catalogue import ItemChange
 from recsys.logs.schema import EVENTS
 from recsys.types import LongArray, RealArray
 
-NEEDED: Final = tuple(name for name in EVENTS.names if name != c.EVENT_ID)
-_OPTIONAL: Final = (c.VALUE, c.POSITION, c.POLICY_VERSION, c.SESSION_ID, c.USER_ID, c.PROPENSITY)
+CHANGES_FILE: Final = "item_changes.parquet"
+RECEIVED_AT: Final = "received_at"  # nanoseconds; of the endpoint's events, when they arrived
+REQUEST: Final = "request"  # of the endpoint's lists, at their first item: what was asked (lines.py)
+_OF_THE_ENDPOINT: Final = (pa.field(RECEIVED_AT, pa.int64()), pa.field(REQUEST, pa.string()))
+SCHEMA: Final = pa.schema([field for field in EVENTS if field.name != c.EVENT_ID] + list(_OF_THE_ENDPOINT))
+NEEDED: Final = tuple(SCHEMA.names)
+_OPTIONAL: Final = (
+    c.VALUE,
+    c.POSITION,
+    c.POLICY_VERSION,
+    c.SESSION_ID,
+    c.USER_ID,
+    c.PROPENSITY,
+    RECEIVED_AT,
+    REQUEST,
+)
 _READ_ROWS: Final = 131_072
+_SESSION_GAP_US: Final = 30 * 60 * 1_000_000  # where the log names no sessions
 
 
 @dataclass(frozen=True)
@@ -33,34 +51,25 @@ class EventSource:
     """Where events come from; a bucket of users at a time."""
 
     name: str
-    table: pa.Table | None  # small logs and stores
-    path: Path | None
+    batches: Callable[[], Iterable[pa.Table]]  # reads everything once, in bounded pieces
     buckets: int
+    changes: Sequence[ItemChange] = ()  # of the catalogue while the log was made, by revision
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the events of each bucket of users, sorted by user and time."""
         for bucket in range(self.buckets):
-            batches = self._batches()
-            parts = [_of_bucket(batch, bucket, self.buckets) for batch in batches]
+            parts = [_of_bucket(batch, bucket, self.buckets) for batch in self.batches()]
             frame = _frame(pa.concat_tables(parts).to_pandas()) if parts else pd.DataFrame()
             if len(frame):
                 yield frame
 
-    def _batches(self) -> Iterator[pa.Table]:
-        if self.table is not None:
-            yield self.table
-            return
-        assert self.path is not None  # noqa: S101 - one of the two is given
-        dataset = ds.dataset(self.path, format="parquet")
-        present = [name for name in NEEDED if name in dataset.schema.names]
-        for batch in dataset.to_batches(columns=present, batch_size=_READ_ROWS):
-            yield pa.Table.from_batches([batch])
 
-
-def from_table(table: pa.Table, name: str = "a table in memory") -> EventSource:
+def from_table(
+    table: pa.Table, name: str = "a table in memory", changes: Sequence[ItemChange] = ()
+) -> EventSource:
     """Return events that are in memory already, in the shape of schema.EVENTS."""
     _require(table.column_names, name)
-    return EventSource(name, table, None, 1)
+    return EventSource(name, lambda: [table], 1, tuple(changes))
 
 
 def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
@@ -69,6 +78,7 @@ def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
     The log is read once per bucket, so that memory is bounded by rows_per_bucket, whatever its order. Raises UserError
     if there is nothing to read or a column is missing.
     """
+    changes = read_changes(path)
     if (path / "events").is_dir():
         path = path / "events"
     elif (path / "events.parquet").is_file():
@@ -83,34 +93,23 @@ def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
             f"{path} is no Parquet log ({' '.join(str(error).split())[:120]}); export it again"
         ) from None
     _require(dataset.schema.names, str(path))
-    return EventSource(str(path), None, path, max(1, -(-rows // rows_per_bucket)))
+    present = [name for name in NEEDED if name in dataset.schema.names]
+
+    def batches() -> Iterator[pa.Table]:
+        for batch in dataset.to_batches(columns=present, batch_size=_READ_ROWS):
+            yield pa.Table.from_batches([batch])
+
+    return EventSource(str(path), batches, max(1, -(-rows // rows_per_bucket)), changes)
 
 
-class Connection(Protocol):
-    """What replay needs of a database connection (PEP 249)."""
-
-    def execute(self, statement: str, /) -> Any:
-        """Run a statement and return a cursor."""
-        ...
-
-
-def from_store(connection: Connection, name: str = "the live store") -> EventSource:
-    """Return what the endpoint's store holds, read through an open connection: feedback, and one row per shown item.
-
-    Lists for sessions whose events came inline are left out: what they were drawn from is not stored.
-    """
-    inline = f"{c.USER_ID} IS NULL AND {c.EVENT_TYPE} = '{c.IMPRESSION}'"
-    statement = f"SELECT {', '.join(EVENTS.names)} FROM {LOGGED_EVENTS_VIEW} WHERE NOT ({inline})"  # noqa: S608 - constants
-    rows = connection.execute(statement).fetchall()
-    columns = list(zip(*rows, strict=True)) or [()] * len(EVENTS.names)
-    arrays = [
-        pa.array(list(values), pa.int64()).cast(field.type)
-        if field.name == c.TIMESTAMP
-        else pa.array(list(values), field.type)
-        for values, field in zip(columns, EVENTS, strict=True)
-    ]
-    loose = pa.schema([field.with_nullable(True) for field in EVENTS])
-    return from_table(pa.Table.from_arrays(arrays, schema=loose), name)
+def read_changes(log: Path) -> tuple[ItemChange, ...]:
+    """Return the changes of the catalogue that lie beside a log, as `/v1/export?table=item_changes` gives them."""
+    path = (log if log.is_dir() else log.parent) / CHANGES_FILE
+    if not path.is_file():
+        return ()
+    rows = pq.read_table(path).to_pylist()
+    made = [ItemChange(row["revision"], row[c.ITEM_ID], orjson.loads(row["fields"])) for row in rows]
+    return tuple(sorted(made, key=lambda change: change.revision))
 
 
 def _require(columns: Sequence[str], where: str) -> None:
@@ -126,7 +125,7 @@ def _of_bucket(batch: pa.Table, bucket: int, buckets: int) -> pa.Table:
     """Return the events of the users of a bucket, with a column for everything that is needed."""
     for name in NEEDED:
         if name not in batch.column_names:
-            batch = batch.append_column(name, pa.nulls(len(batch), EVENTS.field(name).type))
+            batch = batch.append_column(name, pa.nulls(len(batch), SCHEMA.field(name).type))
     who = pc.coalesce(
         pc.cast(batch[c.USER_ID], pa.string()),
         pc.binary_join_element_wise("session", pc.cast(batch[c.SESSION_ID], pa.string()), " "),
@@ -159,6 +158,8 @@ class RequestTable:
     propensity: RealArray
     row: LongArray  # of the impression in the frame
     length: LongArray  # (request,)
+    line: list[LoggedLine | None]  # what the endpoint wrote of the request
+    session: LongArray  # (request,) the same number for the requests of one session
     dropped: Counter[str]
 
     def __len__(self) -> int:
@@ -196,6 +197,16 @@ def requests_of(
         bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
         dropped[why] += int((bad & good).sum())
         good &= ~bad
+    text = frame[REQUEST].to_numpy(object)
+    lines = [_line(text[shown[start]], frame["who"].iloc[shown[start]]) for start in starts.tolist()]
+    popular = np.array([line is not None and line.served_by == "popular" for line in lines], np.bool_)
+    inline = np.array([line is not None and line.inline for line in lines], np.bool_)
+    for wrong, why in (
+        (popular, "lists of the popular rung, which are not drawn"),
+        (inline, "lists of sessions whose events came along and are not kept"),
+    ):
+        dropped[why] += int((wrong & good).sum())
+        good = good & ~wrong
     width = int(length[good].max(initial=1))
     first = shown[starts[good]]
     kept = np.repeat(good, length)
@@ -216,5 +227,30 @@ def requests_of(
         chance,
         row,
         length[good],
+        [line for line, kept in zip(lines, good.tolist(), strict=True) if kept],
+        _sessions(frame, first),
         +dropped,
     )
+
+
+def _line(text: Any, who: str) -> LoggedLine | None:
+    return line_of(text, who) if isinstance(text, str) else None
+
+
+def _sessions(frame: pd.DataFrame, first: LongArray) -> LongArray:
+    """Number sessions, (request,): as they are named, else cut by pauses between a user's requests."""
+    who = pd.factorize(frame["who"].to_numpy(object)[first])[0]
+    named = frame[c.SESSION_ID].to_numpy(object)[first]
+    time = frame["time"].to_numpy()[first]
+    order = np.lexsort((time, who))
+    fresh = np.append(True, np.diff(who[order]) != 0) | np.append(
+        True, np.diff(time[order]) > _SESSION_GAP_US
+    )
+    cut = np.empty(len(first), np.int64)
+    cut[order] = np.cumsum(fresh)
+    names = [
+        str(number) if name is None or name != name else f"named {name}"
+        for name, number in zip(named.tolist(), cut.tolist(), strict=True)
+    ]
+    pairs = pd.Series(list(zip(who.tolist(), names, strict=True)))
+    return np.asarray(pd.factorize(pairs)[0], np.int64)

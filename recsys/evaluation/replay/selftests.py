@@ -12,9 +12,10 @@ from recsys.evaluation.ope.gates import Gate
 from recsys.evaluation.ope.likelihood import likelihood_interval
 from recsys.evaluation.ope.sums import LOGGING, Sums, WeightSummary
 from recsys.evaluation.replay.comparison import Agreement, Replayed, ReplayOptions, Sample
-from recsys.evaluation.replay.drive import Tally, Vocabulary, replay
+from recsys.evaluation.replay.drive import replay
 from recsys.evaluation.replay.log import NEEDED, EventSource, from_table
-from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.evaluation.replay.policies import EvaluationPolicy, FollowsCatalogue
+from recsys.evaluation.replay.tally import Tally, Vocabulary
 from recsys.types import BoolArray, RealArray
 
 _SAME = 1e-3  # relative; propensities are logged in single precision
@@ -149,8 +150,8 @@ def leak_gate(
         values = shuffled[name].to_numpy(object).copy()
         values[future] = values[order]
         shuffled[name] = values
-    before = _answers(_as_source(frame), make, options, attributes, early)
-    after = _answers(_as_source(shuffled), make, options, attributes, early)
+    before = _answers(_as_source(frame, source), make, options, attributes, early)
+    after = _answers(_as_source(shuffled, source), make, options, attributes, early)
     worst = max((float(np.abs(before[name] - after[name]).max(initial=0.0)) for name in before), default=0.0)
     asked = len(next(iter(before.values()))) if before else 0
     return Gate(
@@ -249,8 +250,9 @@ def _some_users(source: EventSource, requests: int) -> pd.DataFrame:
     return frame[kept].reset_index(drop=True)
 
 
-def _as_source(frame: pd.DataFrame) -> EventSource:
-    return from_table(pa.Table.from_pandas(frame[list(NEEDED)], preserve_index=False))
+def _as_source(frame: pd.DataFrame, like: EventSource) -> EventSource:
+    table = pa.Table.from_pandas(frame[list(NEEDED)], preserve_index=False)
+    return from_table(table, like.name, like.changes)
 
 
 def _answers(
@@ -261,10 +263,14 @@ def _answers(
     asked: Collection[object],
 ) -> dict[str, RealArray]:
     """Return the probabilities that policies gave to what was shown up to a moment, (request · position,) each."""
+    policies = make(source)
+    for policy in policies.values():
+        if isinstance(policy, FollowsCatalogue):
+            policy.follow(source.changes)
     out: dict[str, list[RealArray]] = {}
     for lists in replay(
         source,
-        make(source),
+        policies,
         options.reward,
         options.window_s,
         Vocabulary(),

@@ -7,8 +7,8 @@ from recsys import columns as c
 from recsys.config import RewardConfig
 from recsys.errors import UserError
 from recsys.evaluation.replay.attribution import attribute
-from recsys.evaluation.replay.drive import Vocabulary
 from recsys.evaluation.replay.log import from_table, requests_of
+from recsys.evaluation.replay.tally import Vocabulary
 from tests.evaluation.replay.served_log import row as event
 
 REWARD = RewardConfig(base={"click": 1.0, "purchase": 5.0})
