@@ -55,4 +55,4 @@ def quiet_data() -> None:
 
 def cpus() -> int:
     """Return how many CPUs the cluster has now."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
