@@ -31,12 +31,13 @@ def serve_on_ray(
     host: str,
     port: int,
     *,
+    proxies: str = "EveryNode",
     block: bool = True,
 ) -> None:
     """Run the endpoint on the cluster that is connected, until interrupted if `block`.
 
     `application` is the import string of its factory, `environment` are its RECSYS_ settings; every node that may hold
-    a replica must see the registry.
+    a replica must see the registry. Each node listens at host and port, or the first alone with `proxies` "HeadOnly".
     """
     deployment = serve.deployment(
         name=NAME,
@@ -50,7 +51,7 @@ def serve_on_ray(
             "runtime_env": {"env_vars": {**environment, APPLICATION: application}},
         },
     )
-    serve.start(proxy_location="EveryNode", http_options=HTTPOptions(host=host, port=port))
+    serve.start(proxy_location=proxies, http_options=HTTPOptions(host=host, port=port))
     serve.run(deployment(serve.ingress(_application)(_Endpoint)).bind(), name=NAME, route_prefix="/")
     if block:
         try:

@@ -4,6 +4,8 @@ Trials find the shared steps and leave their artifacts below the search's folder
 whose node died is begun again elsewhere and goes on from its finished steps and epochs.
 """
 
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,32 @@ FINAL = "final"  # result of a trial that has ended by itself: its quality
 FAILED = "failed"  # or why its config or a step refused
 
 
+@dataclass
+class _Table:
+    """The desk with what is on it; it stays in the command's process, for Tune copies searchers and schedulers."""
+
+    desk: Desk
+    numbers: dict[str, int] = field(default_factory=dict)  # Tune's trial -> ours
+    error: UserError | None = None
+
+
+_TABLES: dict[str, _Table] = {}
+
+
 class _FromDesk(Searcher):
     """Asks the desk for trials and tells it of their ends; what is kept is in the study, not here."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, key: str) -> None:
         super().__init__(metric=MARK, mode="max")
-        self.desk = desk
-        self.numbers: dict[str, int] = {}
-        self.error: UserError | None = None
+        self.key = key
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's job as plain values."""
-        job = None if self.error else self.desk.next_job()
+        table = _TABLES[self.key]
+        job = None if table.error else table.desk.next_job()
         if job is None:
             return Searcher.FINISHED
-        self.numbers[trial_id] = job.number
+        table.numbers[trial_id] = job.number
         return job.plain()
 
     def on_trial_complete(
@@ -52,10 +65,11 @@ class _FromDesk(Searcher):
             ended = Result(quality=result[FINAL])
         else:
             ended = Result(given_up=True)
+        table = _TABLES[self.key]
         try:
-            self.desk.ended(self.numbers.pop(trial_id), ended)
+            table.desk.ended(table.numbers.pop(trial_id), ended)
         except UserError as refusal:  # raised again when the running trials have ended
-            self.error = refusal
+            table.error = refusal
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the study does."""
@@ -68,27 +82,30 @@ class _FromDesk(Searcher):
 class _PrunedByDesk(FIFOScheduler):
     """Stops a trial that the desk finds not worth going on with."""
 
-    def __init__(self, searcher: _FromDesk) -> None:
+    def __init__(self, key: str) -> None:
         super().__init__()
-        self.searcher = searcher
+        self.key = key
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Ask the desk."""
         if FINAL in result or FAILED in result:
             return TrialScheduler.CONTINUE
-        number = self.searcher.numbers[trial.trial_id]
-        go_on = self.searcher.desk.go_on(number, result["stage"], result["epoch"], result[MARK])
+        table = _TABLES[self.key]
+        go_on = table.desk.go_on(
+            table.numbers[trial.trial_id], result["stage"], result["epoch"], result[MARK]
+        )
         return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
 
 def run_on_ray(desk: Desk, workers: int, scratch: Path) -> None:
     """Serve a desk on the cluster that is connected, so many trials at a time, each with one CPU."""
-    searcher = _FromDesk(desk)
+    key = uuid.uuid4().hex
+    table = _TABLES[key] = _Table(desk)
     tuner = tune.Tuner(
         tune.with_resources(_trial, {"cpu": 1}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=_PrunedByDesk(searcher),
+            search_alg=_FromDesk(key),
+            scheduler=_PrunedByDesk(key),
             num_samples=-1,
             max_concurrent_trials=workers,
         ),
@@ -98,9 +115,12 @@ def run_on_ray(desk: Desk, workers: int, scratch: Path) -> None:
             verbose=0,
         ),
     )
-    tuner.fit()
-    if searcher.error is not None:
-        raise searcher.error
+    try:
+        tuner.fit()
+    finally:
+        del _TABLES[key]
+    if table.error is not None:
+        raise table.error
 
 
 def _trial(plain: dict[str, Any]) -> None:
