@@ -77,6 +77,8 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
         settings.weight_decay,
         tuned=[] if network.tower.memory is None else [network.tower.memory.weight],
         tuned_rate=config.memory.rate,
+        quick=[] if network.states.memory is None else network.states.memory.scalars(),
+        quick_rate=config.memory.scalar_rate,
     )
     schedule = TargetSchedule.of(settings)
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
@@ -161,7 +163,7 @@ def start_memory(
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
     if network.tower.memory is None or network.states.memory is None:
         return None
-    network.states.memory.start_from(config.memory.start_scale, network.temperature)
+    network.states.memory.start_from(config.memory.start_scale, network.temperature, config.memory.doubt)
     fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
     matrix = interaction_matrix(log, histories)
     settings = config.memory.model_copy(update={"features": network.shape.memory_features})

@@ -53,7 +53,9 @@ def run(context: StepContext) -> Summary:
         json.dumps(lineage, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     # what is the run's own or another model's, and not this one's, stays out: the same model is the same version
-    settings = context.config.model_dump_json(indent=2, exclude={"output", "threads", "publish", "baseline"})
+    settings = context.config.model_dump_json(
+        indent=2, exclude={"output", "threads", "publish", "baseline", "improve"}
+    )
     (package / "run.json").write_text(settings + "\n", encoding="utf-8")
     parent = _told(context.inputs["prepare"] / PARENT)
     continuity = _told(context.inputs["continuity"] / CONTINUITY) if "continuity" in context.inputs else None

@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from recsys.columns import IMPRESSION
 from recsys.errors import UserError
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
+from recsys.loop_config import DriftConfig as DriftConfig
+from recsys.loop_config import ImproveConfig as ImproveConfig
 from recsys.refusals import refusal
 from recsys.training_config import DistillConfig as DistillConfig
 from recsys.training_config import FactorsConfig as FactorsConfig
@@ -23,6 +25,7 @@ from recsys.training_config import FinetuneConfig as FinetuneConfig
 from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
+from recsys.training_config import SupportPolicyName as SupportPolicyName
 
 Impressions = Literal["apart", "actions"]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of returns leave single precision
@@ -212,6 +215,7 @@ class RunConfig(Frozen):
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     baseline: BaselineConfig = BaselineConfig()
+    improve: ImproveConfig = ImproveConfig()
 
     @model_validator(mode="after")
     def _warm_up_fits(self) -> "RunConfig":

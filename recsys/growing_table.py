@@ -1,14 +1,9 @@
 """The item table of a bundle with room behind it for items that came later."""
 
-import copy
-
 import numpy as np
-import torch
 
 from recsys.artifacts.bundle import QBundle
 from recsys.candidates.content import Likeness
-from recsys.models.item_table import ItemTable
-from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
 _ROOM = 1_024
@@ -20,7 +15,10 @@ class GrowingTable:
     def __init__(self, bundle: QBundle) -> None:
         self.base_items = len(bundle.table)
         self.items = self.base_items
-        self._show(bundle.table, bundle.student)
+        table = bundle.table
+        self.vectors: FloatArray = table.vectors.numpy()
+        self.features: FloatArray = table.features.numpy()
+        self.bias: FloatArray = table.bias.numpy()
 
     def put(self, index: int, like: Likeness) -> None:
         """Give an added item the mean of what it is like."""
@@ -46,28 +44,13 @@ class GrowingTable:
     def _grow(self) -> None:
         room = len(self.vectors) + max(_ROOM, self.base_items // 16)
 
-        def grown(column: torch.Tensor) -> torch.Tensor:
-            larger = torch.zeros((room, *column.shape[1:]), dtype=column.dtype)
+        def grown(column: FloatArray) -> FloatArray:
+            larger = np.zeros((room, *column.shape[1:]), column.dtype)
             larger[: self.items] = column[: self.items]
             return larger
 
-        table = self.table
-        larger = ItemTable(
-            grown(table.vectors),
-            grown(table.bias),
-            grown(table.features),
-            table.mean_vector,  # of the bundle's items: what Q̄ means does not move with the catalogue
-            table.mean_bias,
-        )
-        student = copy.copy(self.student)  # the bundle's own stays as it is
-        student._buffers = {**self.student._buffers, "vectors": larger.vectors}
-        self._show(larger, student)
-
-    def _show(self, table: ItemTable, student: StudentNetwork) -> None:
-        self.table, self.student = table, student
-        self.vectors: FloatArray = table.vectors.numpy()
-        self.features: FloatArray = table.features.numpy()
-        self.bias: FloatArray = table.bias.numpy()
+        # copies: the bundle's own stay as they are
+        self.vectors, self.features, self.bias = map(grown, (self.vectors, self.features, self.bias))
 
 
 def _of_length_one(rows: FloatArray) -> FloatArray:

@@ -1,6 +1,7 @@
 """Users and their events as the caller or the store knows them, and the codes that a history is made of."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,15 +22,15 @@ class LoggedEvent(NamedTuple):
     session_id: str | None
 
 
-def session_ordinals(events: Sequence[LoggedEvent], times: LongArray, gap_minutes: float) -> IntArray:
+def session_ordinals(named: Sequence[str | None], times: LongArray, gap_minutes: float) -> IntArray:
     """Number sessions as the log does: a new one where the caller's session changes or, without one, after a pause."""
-    paused = np.diff(times, prepend=times[:1]) > gap_minutes * 60 * PER_SECOND
-    named = [event.session_id for event in events]
-    changed = [
-        previous != current if previous is not None or current is not None else bool(pause)
-        for previous, current, pause in zip(named, named[1:], paused[1:], strict=False)
-    ]
-    return np.cumsum(np.array([False, *changed])).astype(np.int32)
+    changed = np.zeros(len(times), bool)
+    changed[1:] = times[1:] - times[:-1] > gap_minutes * 60 * PER_SECOND
+    if named.count(None) < len(named):
+        for place, (previous, current) in enumerate(pairwise(named), 1):
+            if previous is not None or current is not None:
+                changed[place] = previous != current
+    return np.cumsum(changed, dtype=np.int32)
 
 
 class AttributeCodes:

@@ -5,23 +5,21 @@ of lists, chance or propensities; those are the Recommender's.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from scipy.linalg import cho_solve
 
-from recsys.adaptation import FastWeights, adapt_to_first
 from recsys.artifacts.bundle import PolicyBundle, QBundle
 from recsys.candidates.content import Likeness
 from recsys.evaluation.ranking import tie_order
 from recsys.evidence import what_to_ask
 from recsys.growing_table import GrowingTable
 from recsys.live_catalogue import LiveCatalogue
-from recsys.mdp.state import History, StateBatch, encode_states
-from recsys.models.q_network import StateVectors, without_memory
+from recsys.mdp.state import History
 from recsys.policies.exploration import spread
 from recsys.policies.storage import kind_of
 from recsys.ranker import Allowed, Depth, Ranker, Ranking, ServedBy
+from recsys.request_form import RequestForm
 from recsys.types import BoolArray, FloatArray, IntArray, LongArray
 
 KEPT_QUERIES = 4_096  # a query is a few hundred numbers
@@ -40,13 +38,18 @@ class IndexRanker:
     def __init__(self, bundle: QBundle, catalogue: LiveCatalogue) -> None:
         self._bundle, self._catalogue = bundle, catalogue
         self._table = GrowingTable(bundle)
+        self._form = RequestForm(
+            bundle.student, bundle.prior, bundle.table, bundle.info.state.max_events, bundle.info.discount
+        )
         self._ties = tie_order(len(bundle.catalogue), seed=0)
         self._known: OrderedDict[tuple[object, ...], tuple[FloatArray, int]] = OrderedDict()
         self.remembered = KEPT_QUERIES
 
     def put(self, index: int, like: Likeness) -> None:
         """Add a row behind the bundle's table; the index stays as it is."""
-        self._table.put(index, like)
+        table = self._table
+        table.put(index, like)
+        self._form.show(table.vectors, table.bias, table.features)
         self._known.clear()
         self._ties = np.append(self._ties, np.arange(len(self._ties), index + 1, dtype=np.int32))
 
@@ -59,26 +62,31 @@ class IndexRanker:
         bundle = self._bundle
         available = self._catalogue.available[: len(bundle.popularity)]
         among = best_known(bundle.popularity, available, banned, self._ties)[:ASKED_AMONG]
-        with torch.inference_mode():
-            learnt = self._adapted(*self._states(history)).learnt()[0].numpy() if len(history) else None
+        learnt = self._form.adapted(history).learnt() if len(history) else None
         asked = what_to_ask(
             self._table.features[among],
             bundle.popularity[among],
             n,
-            float(torch.exp(bundle.prior.log_noise)),
+            float(bundle.prior.log_noise.exp()),
             learnt,
         )
         return among[asked]
 
-    def _states(self, history: History) -> tuple[StateBatch, StateVectors]:
-        batch = encode_states([history], self._bundle.info.state.max_events)
-        return batch, self._table.student.state_vectors(batch)
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return Q of items after each history, (history, item)."""
+        queries = [self._form.query(history, adapt=adapt, memory=memory)[0] for history in histories]
+        return np.stack([self._table.scores(items, query[:-1]) + query[-1] for query in queries])
 
-    def _adapted(self, batch: StateBatch, states: StateVectors) -> FastWeights:
-        bundle = self._bundle
-        return adapt_to_first(
-            batch, states, self._table.table, bundle.prior, batch.lengths, bundle.info.discount
-        )
+    def deviations(self, history: History, items: IntArray) -> FloatArray:
+        """Return √(φᵀΣφ); the session's state and the item's vector are taken as known."""
+        features = self._table.features[items]
+        variance = (features**2).sum(axis=1)
+        if len(history):
+            variance = variance - ((features @ self._form.adapted(history).learnt().T) ** 2).sum(axis=1)
+        deviations: FloatArray = np.sqrt(np.maximum(variance, 0.0))
+        return deviations
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return what was retrieved, by Q."""
@@ -109,43 +117,17 @@ class IndexRanker:
             self._known.move_to_end(key)
         return *found, None
 
-    @torch.inference_mode()
     def _asked(self, history: History, depth: Depth) -> tuple[FloatArray, int, FloatArray | None]:
-        """Return ([f(s), w_u, 1, V(s)], number of support events, draws of w_u − its mean).
-
-        The first three parts of the query rank, V makes them a Q-value.
-        """
-        bundle = self._bundle
-        batch, states = self._states(history)
-        last = int(batch.lengths[0])
-        asked = states.advantage[0, last]
-        fast: FastWeights | None = None
-        if depth.adapt and last:
-            fast = self._adapted(batch, states)
-            weights = fast.mean[0]
-        else:
-            weights = bundle.prior.without_support(batch.attributes)[0]
-        if not depth.memory:
-            asked = without_memory(asked, bundle.info.shape.item_features)
-        one = torch.ones(1)
-        query = torch.cat([asked, weights, one, states.value[0, last, None]])
-        deviations = self._deviations(batch, fast, len(weights), depth) if depth.samples else None
-        return query.numpy(), last if depth.adapt else 0, deviations
-
-    def _deviations(
-        self, batch: StateBatch, fast: FastWeights | None, features: int, depth: Depth
-    ) -> FloatArray:
-        """Return draws of the fast weights less their mean, (draw, feature), as recsys/posterior.py draws them."""
+        """Return ([f(s), w_u, 1, V(s)], number of support events, draws of w_u − its mean)."""
+        query, fast = self._form.query(history, adapt=depth.adapt, memory=depth.memory)
+        support_events = min(len(history), self._form.max_events) if depth.adapt else 0
+        if not depth.samples:
+            return query, support_events, None
         generator = np.random.default_rng([depth.seed, 1])  # not the stream that draws the list
-        drawn = generator.standard_normal((depth.samples, features))
-        if fast is None:
-            return drawn.astype(np.float32)
-        phi = fast.features[0].numpy().astype(np.float64)
-        noise = self._bundle.prior.noise(batch.present)[0].numpy()
-        seen = drawn @ phi.T + np.sqrt(noise) * generator.standard_normal((depth.samples, len(phi)))
-        solved = cho_solve((fast.factor[0].numpy().astype(np.float64), True), seen.T, check_finite=False)
-        corrected: FloatArray = (drawn - solved.T @ phi).astype(np.float32)
-        return corrected
+        if fast is not None:
+            return query, support_events, fast.deviations(depth.samples, generator)
+        drawn = generator.standard_normal((depth.samples, self._table.features.shape[1]))
+        return query, support_events, drawn.astype(np.float32)
 
     def _candidates(
         self, query: FloatArray, n: int, banned: IntArray, allowed: Allowed
@@ -166,7 +148,7 @@ class IndexRanker:
         if added is not None and len(added):
             items = np.concatenate([items, added])
             scores = np.concatenate([scores, table.scores(added, query[:-1])])
-        real = (items >= 0) & ~np.isin(items, banned)
+        real = (items >= 0) & ~among(items, banned)
         if int(real.sum()) < min(
             n, allowed.count - len(banned)
         ):  # the index's effort does not reach that far
@@ -179,8 +161,12 @@ class IndexRanker:
             # only what is as good as the last place is sorted, ties with it included; NaN stays, to be found unsound
             good = ~(scores < np.partition(scores, -kept)[-kept])
             items, scores = items[good], scores[good]
-        order = np.lexsort((self._ties[items], -scores))[:kept]
-        return items[order], scores[order]
+        if (
+            len(scores) > 1 and not (scores[1:] < scores[:-1]).all()
+        ):  # an index answers best first, but not ties in order
+            order = np.lexsort((self._ties[items], -scores))
+            items, scores = items[order], scores[order]
+        return items[:kept], scores[:kept]
 
 
 class PolicyRanker:
@@ -210,6 +196,16 @@ class PolicyRanker:
         """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
         available = self._catalogue.available[: len(self._popularity)]
         return best_known(self._popularity, available, banned, self._ties)[:n]
+
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return the policy's scores of items; there is neither adaptation nor memory to leave out."""
+        return np.stack([self._scores(history)[items] for history in histories])
+
+    def deviations(self, history: History, items: IntArray) -> FloatArray | None:
+        """Return nothing: a baseline has no posterior."""
+        return None
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""
@@ -247,6 +243,15 @@ def _with_items(history: History, items: IntArray) -> History:
     return History(
         items, history.event_type, history.reward, history.timestamp, history.session, history.attributes
     )
+
+
+def among(items: LongArray | IntArray, banned: IntArray) -> BoolArray:
+    """Return which items are banned, (item,); `banned` ascends."""
+    if not len(banned):
+        return np.zeros(len(items), bool)
+    place = np.minimum(banned.searchsorted(items), len(banned) - 1)
+    found: BoolArray = banned[place] == items
+    return found
 
 
 def best_known(popularity: FloatArray, available: BoolArray, banned: IntArray, ties: IntArray) -> LongArray:

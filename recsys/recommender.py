@@ -17,7 +17,7 @@ from recsys.evaluation.ranking import tie_order
 from recsys.live_catalogue import LiveCatalogue, content_of
 from recsys.logged_event import PER_SECOND, AttributeCodes, session_ordinals
 from recsys.logged_event import LoggedEvent as LoggedEvent
-from recsys.mdp.reward import rewards
+from recsys.mdp.reward import RewardTable
 from recsys.mdp.state import History, empty_history
 from recsys.policies.exploration import ListDistribution, draw_list, policy_name
 from recsys.ranker import Allowed, Depth
@@ -38,8 +38,8 @@ class Recommender:
     def __init__(self, bundle: QBundle | PolicyBundle) -> None:
         self._bundle = bundle
         self.catalogue = LiveCatalogue(bundle.catalogue)
-        self._ranker = ranker_of(bundle, self.catalogue)
-        self.ladder: tuple[ServedBy, ...] = (*self._ranker.rungs, "popular")  # ways to answer, best first
+        self.ranker = ranker_of(bundle, self.catalogue)
+        self.ladder: tuple[ServedBy, ...] = (*self.ranker.rungs, "popular")  # ways to answer, best first
         self.version: str = bundle.version
         self.exploration: ExplorationConfig = bundle.info.exploration
         self.event_types: tuple[str, ...] = bundle.info.event_types
@@ -55,6 +55,7 @@ class Recommender:
             if name != columns.IMPRESSION or self.reads_impressions
         }
         self._shown_code = self._type_code.get(columns.IMPRESSION, -1)
+        self._reward = RewardTable.of(bundle.info.reward, self.event_types)
         # types whose reward hangs on the value: without one their base alone would say something else
         slopes = bundle.info.reward.per_log_value
         self.needs_value: frozenset[str] = frozenset(
@@ -67,8 +68,8 @@ class Recommender:
 
     def remember(self, users: int) -> None:
         """Keep the adapted state of so many users until they do something."""
-        if isinstance(self._ranker, IndexRanker):
-            self._ranker.remembered = users
+        if isinstance(self.ranker, IndexRanker):
+            self.ranker.remembered = users
 
     @cached_property
     def content(self) -> ContentNeighbours:
@@ -88,7 +89,7 @@ class Recommender:
         known = self.catalogue.fields(item_id) if like is not None else None
         index = self.catalogue.put(item_id, fields)
         if like is not None and (known is None or content_of(known) != content_of(fields)):
-            self._ranker.put(index, like)
+            self.ranker.put(index, like)
         self.catalogue.revision = max(self.catalogue.revision, revision)
         self._allowed.clear()
 
@@ -120,20 +121,20 @@ class Recommender:
 
         So are impressions, unless the bundle reads them; then those without response are expected, and no others.
         """
-        index_of = self.catalogue.index_of
-        known = [e for e in events if e.item_id in index_of and e.event_type in self._type_code]
+        index_of, type_code = self.catalogue.index_of, self._type_code
+        known = [e for e in events if e.item_id in index_of and e.event_type in type_code]
         coded = self._attributes.of(attributes)
         if not known:
             return empty_history(coded)
-        codes = np.array([self._type_code[event.event_type] for event in known], np.int8)
-        values = np.array([np.nan if event.value is None else event.value for event in known], np.float64)
-        microseconds = np.array([round(event.timestamp * PER_SECOND) for event in known], np.int64)
+        items, types, values, seconds, sessions = zip(*known, strict=True)
+        codes = np.array([type_code[name] for name in types], np.int8)
+        microseconds = np.rint(np.array(seconds, np.float64) * PER_SECOND).astype(np.int64)
         return History(
-            item=np.array([index_of[event.item_id] for event in known], np.int32),
+            item=np.array([index_of[item] for item in items], np.int32),
             event_type=codes,
-            reward=rewards(self._bundle.info.reward, self.event_types, codes, values),
+            reward=self._reward.rewards(codes, np.array(values, np.float64)),  # none is NaN
             timestamp=microseconds // PER_SECOND,
-            session=session_ordinals(known, microseconds, self._bundle.info.state.session_gap_minutes),
+            session=session_ordinals(sessions, microseconds, self._bundle.info.state.session_gap_minutes),
             attributes=coded,
         )
 
@@ -159,7 +160,7 @@ class Recommender:
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         depth = _depth(policy, seed, adapt=adapt, memory=memory)
-        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
+        ranking = self.ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         unit = np.float32(ranking.unit)
         places, propensities = draw_list(
             ranking.scores / unit,
@@ -175,7 +176,7 @@ class Recommender:
             propensities=propensities,
             support_events=ranking.support_events,
             served_by=ranking.served_by,
-            policy=policy_name(policy, self._ranker.name, sampled=ranking.samples is not None),
+            policy=policy_name(policy, self.ranker.name, sampled=ranking.samples is not None),
             candidates=ranking.items,
             seed=seed,
         )
@@ -201,7 +202,7 @@ class Recommender:
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         depth = _depth(policy, seed, adapt=adapt, memory=memory)
-        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
+        ranking = self.ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         scores = ranking.scores[None] if ranking.samples is None else ranking.samples
         # in the precision in which lists are drawn: ties, and with them draws, hang on it
         return ListDistribution(
@@ -218,11 +219,13 @@ class Recommender:
 
     def _banned(self, history: History, exclude: Collection[int], *, exclude_seen: bool) -> IntArray:
         """Return the items that must not be shown."""
-        banned = np.unique(np.fromiter(exclude, np.int32, len(exclude)))
-        if not exclude_seen:
-            return banned
-        had = history.item[history.event_type != self._shown_code]  # what was merely shown may come again
-        return np.union1d(banned, had).astype(np.int32)
+        banned = set(exclude)
+        if exclude_seen:
+            had = history.item
+            if self._shown_code >= 0:  # what was merely shown may come again
+                had = had[history.event_type != self._shown_code]
+            banned.update(had.tolist())
+        return np.array(sorted(banned), np.int32)
 
     def similar(self, item: int, n: int, allowed: Allowed | None = None) -> tuple[IntArray, FloatArray]:
         """Return the items most like one, best first, with their likeness; both (item,).
@@ -268,7 +271,7 @@ class Recommender:
 
         What the user has had is not among them.
         """
-        return self._ranker.questions(history, n, np.unique(history.item))
+        return self.ranker.questions(history, n, np.unique(history.item))
 
     def popular(
         self, n: int, *, seed: int, exclude: Collection[int] = (), allowed: Allowed | None = None
@@ -309,7 +312,7 @@ class Recommender:
         return products
 
     def _directions(self, items: IntArray) -> FloatArray:
-        found = self._ranker.directions(items)
+        found = self.ranker.directions(items)
         if found is not None:
             return found
         return category_directions([self.catalogue.categories[item] for item in items.tolist()])

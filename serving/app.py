@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys.recommender import Recommender, load_recommender
+from serving.console import install as console
 from serving.dependencies import Service
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
@@ -50,8 +51,13 @@ def create_app(
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=_lifespan(settings, load, tracer, desk),
+        # the framework's own pages load scripts from elsewhere
+        docs_url=None if settings.console == "on" else "/docs",
+        redoc_url=None if settings.console == "on" else "/redoc",
     )
     install_handlers(app)
+    if settings.console == "on":
+        console.install(app)
     for routes in (recommend, events, items, users, models, export, health):
         app.include_router(routes.router)
     app.add_middleware(Gate, settings=settings, keys=keys, tracer=tracer, desk=desk)
@@ -89,13 +95,14 @@ def _lifespan(
         desk.metrics = metrics
         gc.collect()
         gc.freeze()  # the libraries' own objects live on; looking them through stalls every request at once
-        following = asyncio.create_task(follow(fleet, settings.refresh_s))
+        following = asyncio.create_task(follow(fleet, settings.refresh_s, lambda: models.show(service)))
         importing = asyncio.create_task(_warm_users(service)) if settings.history is not None else None
         try:
             yield
         finally:
             following.cancel()
             await asyncio.wait([following])
+            await console.stop(app)
             if importing is not None:
                 await importing
             if fleet.running:

@@ -104,7 +104,7 @@ def answer(
             costs.relax(rung)
             fallback = fallback or f"{rung}_too_late"
             continue
-        tried = replace(ask, rung=rung)
+        tried = ask if ask.rung == rung else replace(ask, rung=rung)
         try:
             recommendation = rank(recommender, tried)
         except _BREAKDOWNS:

@@ -1,6 +1,7 @@
 """Settings of the endpoint: environment variables with the prefix RECSYS_, read when the app is made."""
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
     # what is told
     log: Literal["json", "off"] = "json"  # a line a request on standard error, without ids of users and items
     tracing: bool = False  # OpenTelemetry; needs the extra "telemetry" and its OTEL_ variables
+    console: Literal["on", "off"] = "on"  # pages at / for people (docs/console.md); off adds nothing
     shadow_share: Share = 1.0  # of lists that the shadow model ranks too
 
     @model_validator(mode="after")
@@ -95,6 +97,7 @@ class Settings(BaseSettings):
         return self
 
 
+@lru_cache(maxsize=64)  # asked of every request where keys are off
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can connect to an address."""
     if host == "localhost":

@@ -147,6 +147,10 @@ class SpooledStore:
         self._present()
         return self.database.export(what, batch)
 
+    async def recent(self, after: str, limit: int) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        return await self._asked(self.database.recent(after, limit))
+
     async def overridden(self, recommendations: Sequence[str]) -> set[str]:
         """Ask the database."""
         return await self._asked(self.database.overridden(recommendations))

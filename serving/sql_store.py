@@ -188,14 +188,16 @@ class SqlStore:
             yield rows
             after = rows[-1][0]
 
+    async def recent(self, after: str, limit: int) -> list[Row]:
+        """Read the end of an index."""
+        return await self._read(self.backend.statements.recent_impressions, (after, limit))
+
     async def overridden(self, recommendations: Sequence[str]) -> set[str]:
         """Ask the partial index, in one read."""
         if not recommendations:
             return set()
-        rows = await self._read(
-            self.backend.statements.overridden, (min(recommendations), max(recommendations))
-        )
-        return {row[0] for row in rows} & set(recommendations)
+        ids, statement = set(recommendations), self.backend.statements.overridden
+        return {row[0] for row in await self._read(statement, (min(ids), max(ids)))} & ids
 
     async def drop(self, events: Sequence[str] = (), impressions: Sequence[str] = ()) -> None:
         """Remove rows that have been carried elsewhere."""

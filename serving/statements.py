@@ -71,6 +71,7 @@ class Statements:
     put_fact: Statement  # name, value
     exported_events: Statement  # received_at after, limit -> EVENT_COLUMNS
     exported_impressions: Statement  # recommendation_id after, limit -> IMPRESSION_COLUMNS
+    recent_impressions: Statement  # recommendation_id after, limit -> IMPRESSION_COLUMNS, newest first
     exported_users: Statement  # user_id after, limit -> user_id, attributes
     overridden: Statement  # first and last recommendation_id -> recommendation_ids that clients spoke of
     drop_event: Statement  # event_id
@@ -214,6 +215,15 @@ def compile_statements(engine: str) -> Statements:
             select(*(lines[name] for name in IMPRESSION_COLUMNS))
             .where(lines[c.RECOMMENDATION_ID] > bindparam("after"))
             .order_by(lines[c.RECOMMENDATION_ID])
+            .limit(limit)
+            .offset(zero),
+            "after",
+            "limit",
+        ),
+        recent_impressions=ready(
+            select(*(lines[name] for name in IMPRESSION_COLUMNS))
+            .where(lines[c.RECOMMENDATION_ID] > bindparam("after"))
+            .order_by(lines[c.RECOMMENDATION_ID].desc())
             .limit(limit)
             .offset(zero),
             "after",

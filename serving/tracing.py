@@ -5,11 +5,13 @@ Where the spans go is OpenTelemetry's own business: OTEL_EXPORTER_OTLP_ENDPOINT,
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from recsys.errors import UserError
 
 NAME = "metaq"
+_NO_SPAN: AbstractContextManager[Any] = contextlib.nullcontext()  # may be entered again and again
 
 
 class Tracer:
@@ -23,12 +25,14 @@ class Tracer:
         """Whether spans are made."""
         return self._tracer is not None
 
-    @contextlib.contextmanager
-    def span(self, name: str, headers: Mapping[str, str] | None = None, **told: Any) -> Iterator[Any]:
+    def span(
+        self, name: str, headers: Mapping[str, str] | None = None, **told: Any
+    ) -> AbstractContextManager[Any]:
         """Make a span, a child of what the caller's headers name or of the span around it."""
-        if self._tracer is None:
-            yield None
-            return
+        return _NO_SPAN if self._tracer is None else self._span(name, headers, told)
+
+    @contextlib.contextmanager
+    def _span(self, name: str, headers: Mapping[str, str] | None, told: Mapping[str, Any]) -> Iterator[Any]:
         from opentelemetry import propagate
 
         context = propagate.extract(headers) if headers else None

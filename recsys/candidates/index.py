@@ -160,6 +160,11 @@ def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
         raise UserError(
             f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again"
         ) from None
+    if isinstance(index, faiss.IndexIVF) and index.invlists is not None:
+        lists: Any = faiss.downcast_InvertedLists(index.invlists)
+        if isinstance(lists, faiss.OnDiskInvertedLists):
+            # by default a search starts threads that read its cells ahead, which takes longer than the search
+            lists.prefetch_nthread = 0
     _set_effort(index, config)
     return CandidateIndex(index)
 

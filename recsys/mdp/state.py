@@ -78,6 +78,26 @@ class StateBatch:
         return self.item >= 0
 
 
+def between_tokens(
+    timestamp: npt.NDArray[np.integer],
+    session: npt.NDArray[np.integer],
+    first: npt.NDArray[np.bool_] | slice,
+) -> tuple[FloatArray, FloatArray]:
+    """Return (log(1 + hours since the token before), 1 where a session starts), both (event,).
+
+    `first` says which events begin a history.
+    """
+    gap_hours = np.zeros(len(timestamp))
+    np.subtract(timestamp[1:], timestamp[:-1], out=gap_hours[1:], casting="unsafe")
+    gap_hours /= 3600.0
+    np.maximum(gap_hours, 0.0, out=gap_hours)
+    gap_hours[first] = 0.0
+    changed = np.ones(len(session), np.float32)
+    np.not_equal(session[1:], session[:-1], out=changed[1:], casting="unsafe")
+    changed[first] = 1.0
+    return np.log1p(gap_hours).astype(np.float32), changed
+
+
 def lay_tokens(
     item: npt.NDArray[np.integer],
     event_type: npt.NDArray[np.integer],
@@ -92,12 +112,7 @@ def lay_tokens(
     rows = np.repeat(np.arange(len(lengths)), lengths)
     columns = np.arange(len(item)) - np.repeat(ends - lengths, lengths)
     time = max(1, int(lengths.max(initial=0)))
-    first = columns == 0
-    gap_hours = np.diff(timestamp, prepend=timestamp[:1]) / 3600.0
-    gap_hours[first] = 0.0
-    changed = np.ones(len(session), np.float32)
-    changed[1:] = session[1:] != session[:-1]
-    changed[first] = 1.0
+    log_gap, new_session = between_tokens(timestamp, session, columns == 0)
 
     def laid(values: npt.NDArray[np.generic], dtype: type, fill: float) -> torch.Tensor:
         padded: npt.NDArray[np.generic] = np.full((len(lengths), time), fill, dtype)
@@ -108,8 +123,8 @@ def lay_tokens(
         item=laid(item, np.int64, -1),
         event_type=laid(event_type, np.int64, 0),
         reward=laid(reward, np.float32, 0.0),
-        log_gap=laid(np.log1p(np.maximum(gap_hours, 0.0)), np.float32, 0.0),
-        new_session=laid(changed, np.float32, 0.0),
+        log_gap=laid(log_gap, np.float32, 0.0),
+        new_session=laid(new_session, np.float32, 0.0),
         attributes=torch.from_numpy(np.ascontiguousarray(attributes, dtype=np.int64)),
         lengths=torch.from_numpy(np.ascontiguousarray(lengths, dtype=np.int64)),
     )

@@ -18,6 +18,7 @@ Ties go to the item that stands first.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -30,6 +31,7 @@ TENTH = 10
 NOISE = 1e-6  # scores closer than this, relative to their size, are equal
 
 
+@lru_cache(maxsize=256)  # a request's list says it, and a server has few policies
 def policy_name(config: ExplorationConfig, ranker: str = "", *, sampled: bool = True) -> str:
     """Return the policy as logs show it; what ranks stands before a slash, if it has a name.
 

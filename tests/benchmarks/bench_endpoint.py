@@ -1,11 +1,12 @@
 """The complete endpoint beside a bare composite of the same parts, on loopback, in one run; `make bench` runs it.
 
-    python -m tests.benchmarks.bench_endpoint [--items 100000] [--seconds 5] [--workers 2]
+    python -m tests.benchmarks.bench_endpoint [--items 100000] [--seconds 2] [--workers 2] [--rounds 5]
 
 Both serve over HTTP from as many workers, 200 candidates of a 64-wide index, users with 20 events, 20 items returned;
 the client shares the machine's cores with them. "again" asks for the same users in turn, whose state a
-worker remembers while they do nothing; "nothing remembered" adapts for every list anew. Figures: lists/s, p50, p99,
-CPU a list of the server's workers, and events/s singly and in batches; memory of a worker, own and shared.
+worker remembers while they do nothing; "nothing remembered" adapts for every list anew. All three stand ready at once
+and take turns, so that what else the machine does falls on each alike; figures are medians over the turns: lists/s,
+p50, p99, CPU a list of the server's workers. Then events/s singly and in batches; memory of a worker, own and shared.
 """
 
 import argparse
@@ -167,49 +168,72 @@ def memory_mib(pid: int) -> str:
     return ", ".join(told) + " MiB"
 
 
-def lists(port: int, pid: int, name: str, connections: int, seconds: float) -> float:
-    """Print the figures of lists; return lists/s."""
-    asks = [json.dumps({"user": f"u{turn % USERS}", "n": N}).encode() for turn in range(USERS)]
-    asyncio.run(load(port, connections, "/v1/recommend", asks, 200, 1.0))  # warm
+ASKS = [json.dumps({"user": f"u{turn % USERS}", "n": N}).encode() for turn in range(USERS)]
+Figures = tuple[float, float, float, float]  # lists/s, p50 ms, p99 ms, CPU ms a list
+
+
+def lists(port: int, pid: int, connections: int, seconds: float) -> Figures:
+    """Ask for lists for a while."""
     before = cpu_s(pid)
-    took, spent = asyncio.run(load(port, connections, "/v1/recommend", asks, 200, seconds))
+    took, spent = asyncio.run(load(port, connections, "/v1/recommend", ASKS, 200, seconds))
     p50, p99 = np.percentile(np.array(took) * 1e3, [50, 99])
-    cpu_ms = (cpu_s(pid) - before) / len(took) * 1e3
-    print(
-        f"{name:38} {len(took) / spent:7.0f}/s  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  CPU {cpu_ms:5.2f} ms a list"
-    )
-    return len(took) / spent
+    return len(took) / spent, p50, p99, (cpu_s(pid) - before) / len(took) * 1e3
 
 
-def bench(folder: Path, items: int, seconds: float, workers: int) -> None:
+def in_turns(contestants: dict[str, tuple[int, int]], seconds: float, rounds: int) -> None:
+    """Let servers, (port, process), take turns; print medians and shares of the first one's."""
+    for connections in (4, 1):
+        told: dict[str, list[Figures]] = {name: [] for name in contestants}
+        for turn in range(rounds + 1):
+            for name, (port, pid) in contestants.items():
+                figures = lists(port, pid, connections, seconds if turn else 1.0)
+                if turn:  # the first is to warm up
+                    told[name].append(figures)
+        print(
+            f"\n{connections} connection(s)            lists/s   p50 ms   p99 ms  CPU ms a list  of the first's rate"
+        )
+        first = np.array(next(iter(told.values())))[:, 0]
+        for name, each in told.items():
+            rate, p50, p99, cpu = np.median(each, axis=0)
+            share = np.median(np.array(each)[:, 0] / first)  # of the same turn
+            print(f"{name:24} {rate:8.0f} {p50:8.2f} {p99:8.2f} {cpu:14.2f} {share:20.2f}")
+
+
+def bench(folder: Path, items: int, seconds: float, workers: int, rounds: int) -> None:
     """Print the figures of both, side by side."""
     bundle = write_bundle(folder / "bundle", items)
     chosen = json.loads((bundle / "bundle.json").read_text())["index"]
     print(
         f"\n{items} items, index {chosen['kind']} (probes {chosen['ivf_probes']}), {workers} workers, n = {N}"
     )
-    with composite(items, workers) as (port, pid):
-        ceiling = lists(port, pid, "bare composite, 4 connections", 4, seconds)
-        lists(port, pid, "bare composite, 1 connection", 1, seconds)
-    with running_server(bundle, folder / "store.sqlite", workers=workers) as server:
-        for user in range(USERS):
-            events = [
-                {"user": f"u{user}", "item_id": f"i{(user * 7 + turn * 131) % items}", "event_type": "click"}
-                for turn in range(EVENTS_PER_USER)
-            ]
-            assert httpx.post(f"{server.url}/v1/events", json=events).status_code == 202
-        again = lists(server.port, server.pid, "endpoint, again, 4 connections", 4, seconds)
-        lists(server.port, server.pid, "endpoint, again, 1 connection", 1, seconds)
-        served = httpx.post(f"{server.url}/v1/recommend", json={"user": "u1", "n": N}).json()
-        assert (served["served_by"], served["support_events"]) == ("adapted", EVENTS_PER_USER)
-        take_in(server.port, seconds, items)
-        print(f"memory of each worker: {memory_mib(server.pid)}")
-    with running_server(bundle, folder / "store.sqlite", workers=workers, remembered=0) as server:
-        fresh = lists(server.port, server.pid, "endpoint, nothing remembered, 4 conn.", 4, seconds)
-        lists(server.port, server.pid, "endpoint, nothing remembered, 1 conn.", 1, seconds)
-    print(
-        f"share of the composite's rate: {again / ceiling:.2f} again, {fresh / ceiling:.2f} nothing remembered"
-    )
+    again_store, fresh_store = folder / "again.sqlite", folder / "fresh.sqlite"
+    with (
+        composite(items, workers) as bare,
+        running_server(bundle, again_store, workers=workers) as again,
+        running_server(bundle, fresh_store, workers=workers, remembered=0) as fresh,
+    ):
+        for server in (again, fresh):
+            for user in range(USERS):
+                events = [
+                    {
+                        "user": f"u{user}",
+                        "item_id": f"i{(user * 7 + turn * 131) % items}",
+                        "event_type": "click",
+                    }
+                    for turn in range(EVENTS_PER_USER)
+                ]
+                assert httpx.post(f"{server.url}/v1/events", json=events).status_code == 202
+            served = httpx.post(f"{server.url}/v1/recommend", json={"user": "u1", "n": N}).json()
+            assert (served["served_by"], served["support_events"]) == ("adapted", EVENTS_PER_USER)
+        contestants = {
+            "bare composite": bare,
+            "again": (again.port, again.pid),
+            "nothing remembered": (fresh.port, fresh.pid),
+        }
+        in_turns(contestants, seconds, rounds)
+        print()
+        take_in(again.port, seconds, items)
+        print(f"memory of each worker: {memory_mib(again.pid)}")
 
 
 def take_in(port: int, seconds: float, items: int) -> None:
@@ -228,14 +252,15 @@ def take_in(port: int, seconds: float, items: int) -> None:
 
 
 def test_speed_of_the_endpoint_beside_a_bare_composite(tmp_path: Path) -> None:
-    bench(tmp_path, 100_000, 5.0, 2)
+    bench(tmp_path, 100_000, 2.0, 2, 5)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        bench(Path(scratch), asked.items, asked.seconds, asked.workers)
+        bench(Path(scratch), asked.items, asked.seconds, asked.workers, asked.rounds)

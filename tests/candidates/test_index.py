@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -74,6 +75,15 @@ def test_what_is_no_index_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="not a FAISS index"):
         load_index(tmp_path / "absent.faiss", FLAT)
+
+
+def test_a_mapped_index_reads_its_cells_in_the_thread_that_asks(tmp_path: Path) -> None:
+    config = IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=8)
+    build_index(VECTORS, config).save(tmp_path / "index.faiss")
+    index = load_index(tmp_path / "index.faiss", config)  # lists do not keep their index alive
+    lists = faiss.downcast_InvertedLists(index._index.invlists)
+    assert isinstance(lists, faiss.OnDiskInvertedLists)  # else there is nothing to switch off
+    assert lists.prefetch_nthread == 0
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """What takes long: kills under load, swaps under load, an hour of simulated users; `make soak` runs it.
 
-    python -m tests.soak.soak_endpoint [--kills 200] [--swaps 100] [--minutes 60] [--load 0]
+    python -m tests.soak.soak_endpoint [--kills 200] [--swaps 100] [--minutes 60] [--rate 0]
 
 Ends with 1 and says so if an acknowledged event is lost or doubled, a request fails during a swap, an answer holds
-another version's list, or memory or latency of the soak rise: the last fifth against the second.
+another version's list, or memory or latency of the soak rise: the last fifth against the second. A rate bounds the
+lists a second of the simulated users, so that an hour fits beside other work.
 """
 
 import argparse
@@ -60,7 +61,10 @@ def kills(bundle: Path, folder: Path, count: int, engine: str) -> str | None:
             asyncio.run(_load_and_kill(server, f"{turn}", accepted))
         kept = _event_ids(folder / f"{engine}.sqlite", url)
     lost, doubled = len(set(accepted) - set(kept)), len(kept) - len(set(kept))
-    print(f"{engine}: {count} kills, {len(accepted)} acknowledged events, {lost} lost, {doubled} doubled")
+    print(
+        f"{engine}: {count} kills, {len(accepted)} acknowledged events, {lost} lost, {doubled} doubled",
+        flush=True,
+    )
     return f"{engine}: {lost} lost, {doubled} doubled" if lost or doubled else None
 
 
@@ -131,11 +135,12 @@ def swaps(folder: Path, count: int) -> str | None:
     return f"{len(failed)} failed, {mixed} mixed: {failed[:1]}" if failed or mixed else None
 
 
-def soak(bundle: Path, folder: Path, minutes: float) -> str | None:
+def soak(bundle: Path, folder: Path, minutes: float, rate: float = 0.0) -> str | None:
     """Let simulated users come, look, click and leave; return what grew."""
-    windows: list[tuple[float, float]] = []  # p50 ms, MiB
+    windows: list[tuple[float, float, float]] = []  # p50 ms, MiB, p99 ms
     with running_server(bundle, folder / "soak.sqlite") as server:
-        until = time.monotonic() + minutes * 60
+        started = time.monotonic()
+        until = started + minutes * 60
         each = minutes * 60 / 10
         with httpx.Client(base_url=server.url, timeout=10) as http:
             number = 0
@@ -151,12 +156,18 @@ def soak(bundle: Path, folder: Path, minutes: float) -> str | None:
                     told = event(user, 0, f"s{number}") | {"item_id": item}
                     http.post("/v1/events", json=told).raise_for_status()
                     number += 1
+                    if rate:
+                        time.sleep(max(0.0, started + number / rate - time.monotonic()))
                     if number % 500 == 0:
                         http.put(f"/v1/items/n{number // 500 % 50}", json={"title": f"Item {number % 40}"})
                         http.delete(f"/v1/users/u{random.randrange(5_000)}").raise_for_status()
                 rss = Path(f"/proc/{server.pid}/status").read_text().split("VmRSS:")[1].split()[0]
-                windows.append((float(np.median(took)) * 1e3, int(rss) / 1024))
-    print(json.dumps([{"p50_ms": round(p50, 2), "mib": round(mib)} for p50, mib in windows]))
+                p50, p99 = np.percentile(np.array(took) * 1e3, [50, 99])
+                windows.append((float(p50), int(rss) / 1024, float(p99)))
+                print(
+                    json.dumps({"lists": number, "p50_ms": p50, "p99_ms": p99, "mib": windows[-1][1]}),
+                    flush=True,
+                )
     early, late = np.array(windows[2:4]).mean(axis=0), np.array(windows[-2:]).mean(axis=0)
     print(
         f"{minutes:g} minutes, {number} lists: p50 {early[0]:.2f} -> {late[0]:.2f} ms, "
@@ -171,6 +182,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=0.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -182,7 +194,7 @@ def main() -> None:
                 else []
             ),
             swaps(folder, asked.swaps) if asked.swaps else None,
-            soak(bundle, folder, asked.minutes) if asked.minutes else None,
+            soak(bundle, folder, asked.minutes, asked.rate) if asked.minutes else None,
         ]
     told = [each for each in wrong if each is not None]
     if told:

@@ -1,0 +1,202 @@
+"""The student's state network for one user, on numpy arrays: what a request runs.
+
+One user's state is some hundred operations on tiny arrays, and what each costs in PyTorch is its dispatch. This form
+is made from a student's weights, holds no weight of its own and says the same to 1e-5 (tests/test_request_form.py);
+training and evaluation never meet it. Padding does not occur, the behaviour head is not asked, and two products of
+weights are taken once: what the GRU reads of a token is one map of [e_i; reward, gap, session],
+
+    W_ih (W_p [e_i + E_type; numbers] + b_p) + b_ih,
+
+and σ(x) = (1 + tanh(x / 2)) / 2, so that both its gates are one tanh of weights that are halved beforehand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import lapack
+from torch.nn.functional import softplus
+
+from recsys.mdp.state import History, between_tokens
+from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
+from recsys.models.session_encoder import RecurrentEncoder, SessionEncoder, TokenProjection
+from recsys.models.student import StudentNetwork
+from recsys.types import FloatArray
+
+Encode = Callable[
+    [History, FloatArray], FloatArray
+]  # raw tokens, (time, feature + 3) -> states, (time + 1, hidden)
+
+
+@dataclass(frozen=True)
+class RequestStates:
+    """The states of one user around the events; as StateVectors, without what only training asks."""
+
+    advantage: FloatArray  # f(s), (time + 1, feature)
+    value: FloatArray  # V(s), (time + 1,)
+    behavior_return: FloatArray  # U(s), (time + 1,)
+
+
+class RequestState:
+    """History -> states, from the weights of a student."""
+
+    def __init__(self, student: StudentNetwork) -> None:
+        states = student.states
+        self.learnt = states.learnt
+        self._event_type = array(states.tokens.event_type.weight)
+        self._encode = _encode_of(states.tokens, states.encoder)
+        heads = [states.advantage, states.scalars]
+        self._heads = array(torch.cat([head.weight for head in heads]).T)
+        self._head_bias = array(torch.cat([head.bias for head in heads]))
+        self._dueling = states.dueling
+        self._memory = None if states.memory is None else RequestMemory(states.memory)
+
+    def of(self, history: History, vectors: FloatArray) -> RequestStates:
+        """Return the states of a history given the vectors e_i of its items, (time, feature)."""
+        learnt = self.learnt
+        log_gap, new_session = between_tokens(history.timestamp, history.session, slice(0, 1))
+        raw = np.empty((len(history), learnt + 3), np.float32)
+        np.add(vectors[:, :learnt], self._event_type[history.event_type], out=raw[:, :learnt])
+        raw[:, learnt], raw[:, learnt + 1], raw[:, learnt + 2] = history.reward, log_gap, new_session
+        said = self._encode(history, raw) @ self._heads
+        said += self._head_bias
+        value = said[:, learnt] if self._dueling else np.zeros(len(said), np.float32)
+        advantage = said[:, :learnt]
+        if self._memory is not None:
+            asked = self._memory.asked(history, log_gap, new_session, vectors[:, learnt:])
+            advantage = np.concatenate([advantage, asked], axis=1)
+        return RequestStates(advantage, value, said[:, learnt + 1])
+
+
+class RequestMemory:
+    """D m(s) of recsys/models/history_memory.py."""
+
+    def __init__(self, memory: HistoryMemory) -> None:
+        self._by_type = 1.0 + array(memory.by_type)
+        self._by_reward = number(memory.by_reward)
+        self._age_rate = number(softplus(memory.by_age))
+        self._month_rate = number(softplus(memory.by_time)) / HOURS_PER_MONTH
+        self._same_session = number(memory.same_session)
+        self._length_power = number(memory.length_power)
+        self._noise = number(memory.log_noise.exp())
+        self._explained_power = number(memory.explained_power)
+        self._explained = number(memory.log_explained.exp())
+        self._readout = array(memory.log_readout.exp())
+
+    def asked(
+        self, history: History, log_gap: FloatArray, new_session: FloatArray, memory: FloatArray
+    ) -> FloatArray:
+        """Return D m of the states, (time + 1, feature), from μ, (time, feature)."""
+        time = len(history)
+        found = np.zeros((time + 1, memory.shape[1]), np.float32)
+        if not time:
+            return found
+        trust = self._by_type[history.event_type] + self._by_reward * history.reward
+        np.maximum(trust, 0.0, out=trust)
+        # row t is the state after event t, column j an event up to it: what lies between is a difference of two places
+        place = np.expm1(log_gap).cumsum(dtype=np.float64) * self._month_rate
+        place += np.arange(time) * self._age_rate
+        weight = np.minimum(place - place[:, None], 0.0).astype(np.float32)
+        session = new_session.cumsum()
+        weight += self._same_session * (session == session[:, None])
+        np.exp(weight, out=weight)
+        weight *= trust
+        weight *= np.tri(time, dtype=np.float32)
+        total = np.maximum(weight.sum(axis=1), np.float32(1.0))
+        weight *= (total**-self._length_power)[:, None]
+        if self._explained:
+            inverse = inverse_factor(memory @ memory.T, self._noise)
+            steps = (inverse @ trust)[:, None] * inverse
+            np.cumsum(steps, axis=0, out=steps)
+            steps *= (self._explained * total**-self._explained_power)[:, None]
+            weight += steps
+        np.matmul(weight, memory, out=found[1:])
+        found *= self._readout
+        return found
+
+
+def inverse_factor(gram: FloatArray, noise: float) -> FloatArray:
+    """Return L⁻¹ with LLᵀ = gram + noise · I; `gram`, (time, time), is overwritten. Raises LinAlgError."""
+    gram.flat[:: len(gram) + 1] += noise
+    # LAPACK reads columns first, so the lower factor of a symmetric matrix is asked of its transpose without a copy
+    factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError(f"a matrix of {len(gram)} events is not positive definite")
+    inverse: FloatArray = lapack.strtri(factor, lower=1, overwrite_c=1)[0]
+    return inverse
+
+
+def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
+    """Return what encodes raw tokens: on arrays for one layer of GRU, else by the module itself."""
+    if isinstance(encoder, RecurrentEncoder) and encoder.gru.num_layers == 1:
+        return RequestGru(tokens, encoder.gru).states
+    project, start, tables = tokens.project, tokens.start, list(tokens.attributes.parameters())
+
+    def encode(history: History, raw: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            begun = start[None]
+            for code, table in zip(history.attributes.tolist(), tables, strict=True):
+                begun = begun + table[code]
+            encoded: FloatArray = encoder(begun, project(torch.from_numpy(raw))[None])[0].numpy()
+        return encoded
+
+    return encode
+
+
+class RequestGru:
+    """A GRU (Cho et al. 2014) with what it reads of tokens as one map."""
+
+    def __init__(self, tokens: TokenProjection, gru: torch.nn.GRU) -> None:
+        hidden = gru.hidden_size
+        halved = np.ones(3 * hidden, np.float32)
+        halved[: 2 * hidden] = 0.5  # reset and update gates
+        read, kept, read_bias, kept_bias = map(array, gru.parameters())  # in PyTorch's order, of one layer
+        both = read_bias.copy()
+        both[: 2 * hidden] += kept_bias[: 2 * hidden]  # the new state's is behind its reset gate
+        self._read = np.ascontiguousarray((read @ array(tokens.project.weight)).T * halved)
+        self._read_bias = (read @ array(tokens.project.bias) + both) * halved
+        self._start = (read @ array(tokens.start) + both) * halved
+        self._attributes = [(array(table) @ read.T) * halved for table in tokens.attributes.parameters()]
+        # ½: of the gates' tanh, and of the factor (1 + tanh) that the reset gate is
+        self._kept = np.ascontiguousarray(kept.T) * np.float32(0.5)
+        self._kept_bias = kept_bias[2 * hidden :] * np.float32(0.5)
+
+    def states(self, history: History, raw: FloatArray) -> FloatArray:
+        """Return the hidden states around raw tokens."""
+        hidden = len(self._kept)
+        read = np.empty((len(raw) + 1, 3 * hidden), np.float32)
+        read[0] = self._start
+        for column, table in enumerate(self._attributes):
+            read[0] += table[history.attributes[column]]
+        np.dot(raw, self._read, out=read[1:])
+        read[1:] += self._read_bias
+        states = np.zeros((len(read) + 1, hidden), np.float32)
+        kept = np.empty(3 * hidden, np.float32)
+        gates, new = kept[: 2 * hidden], kept[2 * hidden :]
+        reset, update = gates[:hidden], gates[hidden:]
+        dot, add, multiply, subtract, tanh = np.dot, np.add, np.multiply, np.subtract, np.tanh
+        weights, bias, before = self._kept, self._kept_bias, states[0]
+        for of_gates, of_new, now in zip(
+            read[:, : 2 * hidden], read[:, 2 * hidden :], states[1:], strict=True
+        ):
+            dot(before, weights, out=kept)
+            add(gates, of_gates, out=gates)
+            add(tanh(gates, out=gates), 1.0, out=gates)  # 2σ
+            multiply(add(new, bias, out=new), reset, out=new)
+            tanh(add(new, of_new, out=new), out=new)
+            subtract(before, new, out=now)
+            multiply(multiply(now, update, out=now), 0.5, out=now)
+            before = add(now, new, out=now)
+        return states[1:]
+
+
+def array(parameter: torch.Tensor) -> FloatArray:
+    """Return the numbers of a parameter."""
+    numbers: FloatArray = parameter.detach().numpy()
+    return numbers
+
+
+def number(parameter: torch.Tensor) -> float:
+    """Return the one number of a parameter."""
+    return float(parameter.detach())

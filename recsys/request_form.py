@@ -1,0 +1,171 @@
+"""What a request asks of a student, on numpy arrays: the query of one user, adapted to their events.
+
+The rules are those of mdp/state.py, models/student.py and adaptation.py, which training, evaluation and this share or
+are held to: made from the same weights, this form says the same to 1e-5 (tests/test_request_form.py). It exists because
+one user in PyTorch is dispatch and little else (docs/distillation.md has the table).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import lapack
+from torch.nn.functional import softplus
+
+from recsys.adaptation import AdaptationPrior
+from recsys.mdp.state import History
+from recsys.models.item_table import ItemTable
+from recsys.models.request_state import RequestState, RequestStates, array, number
+from recsys.models.student import StudentNetwork
+from recsys.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class RequestWeights:
+    """A user's posterior N(w_u, Σ) over fast weights, as FastWeights for one user."""
+
+    mean: FloatArray  # w_u, (feature,)
+    features: FloatArray  # Φ, (support, feature)
+    factor: FloatArray  # lower Cholesky factor of ΦΦᵀ + σ² W⁻¹, (support, support)
+    noise: FloatArray  # σ² / ρ^age, (support,)
+
+    def learnt(self) -> FloatArray:
+        """Return D, (support, feature), with Σ = I − DᵀD."""
+        learnt: FloatArray = lapack.strtrs(self.factor, self.features, lower=1)[0]
+        return learnt
+
+    def deviations(self, draws: int, generator: np.random.Generator) -> FloatArray:
+        """Return draws of the fast weights less their mean, (draw, feature), as recsys/posterior.py draws them."""
+        phi = self.features.astype(np.float64)
+        drawn = generator.standard_normal((draws, phi.shape[1]))
+        seen = drawn @ phi.T + np.sqrt(self.noise) * generator.standard_normal((draws, len(phi)))
+        solved = lapack.dpotrs(self.factor.astype(np.float64), seen.T, lower=1)[0]
+        found: FloatArray = (drawn - solved.T @ phi).astype(np.float32)
+        return found
+
+
+class RequestForm:
+    """History -> (query, fast weights) for one user."""
+
+    def __init__(
+        self,
+        student: StudentNetwork,
+        prior: AdaptationPrior,
+        table: ItemTable,
+        max_events: int,
+        discount: float,
+    ) -> None:
+        self.max_events = max_events
+        self._state = RequestState(student)
+        self._prior = RequestPrior(prior, discount)
+        self._mean_vector, self._mean_bias = array(table.mean_vector), number(table.mean_bias)
+        self.show(table.vectors.numpy(), table.bias.numpy(), table.features.numpy())
+
+    def show(self, vectors: FloatArray, bias: FloatArray, features: FloatArray) -> None:
+        """Read items from other columns, where a table has grown."""
+        self._vectors, self._bias, self._features = vectors, bias, features
+
+    def query(
+        self, history: History, *, adapt: bool, memory: bool
+    ) -> tuple[FloatArray, RequestWeights | None]:
+        """Return [f(s), w_u, 1, V(s)] and the posterior, if there is something to adapt to.
+
+        The first three parts of the query rank, V makes them a Q-value. Raises LinAlgError.
+        """
+        history = history.last(self.max_events)
+        vectors = self._vectors[history.item]
+        states = self._state.of(history, vectors)
+        fast = self._adapted(history, states, vectors) if adapt and len(history) else None
+        asked = states.advantage[-1]
+        if not memory:
+            asked = asked.copy()
+            asked[self._state.learnt :] = 0.0
+        weights = self._prior.start(history.attributes) if fast is None else fast.mean
+        return np.concatenate([asked, weights, _ONE, states.value[-1:]]), fast
+
+    def adapted(self, history: History) -> RequestWeights:
+        """Return the posterior given a history, which must not be empty. Raises LinAlgError."""
+        history = history.last(self.max_events)
+        vectors = self._vectors[history.item]
+        return self._adapted(history, self._state.of(history, vectors), vectors)
+
+    def _adapted(self, history: History, states: RequestStates, vectors: FloatArray) -> RequestWeights:
+        advantage = states.advantage[:-1]
+        mean_advantage = advantage @ self._mean_vector + self._mean_bias
+        own_advantage = np.einsum("tf,tf->t", advantage, vectors) + self._bias[history.item]
+        return self._prior.adapt(self._features[history.item], history, states, mean_advantage, own_advantage)
+
+
+class RequestPrior:
+    """The inner loop of recsys/adaptation.py for one user."""
+
+    def __init__(self, prior: AdaptationPrior, discount: float) -> None:
+        self._mean = array(prior.mean)
+        self._discount, self._n_step = discount, int(prior.n_step)
+        self._gain, self._offset = array(prior.gain), array(prior.offset)
+        self._mix = number(torch.sigmoid(prior.mix_logit))
+        self._growth = number(prior.growth)
+        self._log_noise = number(prior.log_noise)
+        self._decay = number(softplus(prior.log_decay))
+        amortised = prior.amortised
+        self._attributes: list[FloatArray] = []
+        self._read: FloatArray | None = None
+        if amortised is not None:
+            self._attributes = [array(table) for table in amortised.attributes.parameters()]
+            self._read = np.ascontiguousarray(array(amortised.read.weight).T)
+            self._read_bias = array(amortised.read.bias) + array(amortised.event_type.weight)  # by event type
+            self._write = np.ascontiguousarray(array(amortised.write.weight).T)
+
+    def start(self, attributes: IntArray) -> FloatArray:
+        """Return w_0 before any event, (feature,)."""
+        start = self._mean
+        for place, table in enumerate(self._attributes):
+            start = start + table[attributes[place]]
+        return start
+
+    def adapt(
+        self,
+        features: FloatArray,  # (support, feature)
+        history: History,
+        states: RequestStates,
+        mean_advantage: FloatArray,  # Q̄ − V, (support,)
+        own_advantage: FloatArray,  # Q − V, (support,)
+    ) -> RequestWeights:
+        """Return the posterior given all events of a history."""
+        events = len(history)
+        start = self.start(history.attributes)
+        if self._read is not None:
+            pair = features @ self._read[:-1]
+            pair += history.reward[:, None] * self._read[-1]
+            pair += self._read_bias[history.event_type]
+            np.maximum(pair, 0.0, out=pair)
+            start = start + (pair.sum(axis=0) / np.float32((1.0 + events) ** 0.5)) @ self._write
+        surprise = self._returns(history.reward, states.behavior_return)
+        surprise -= states.value[:-1]
+        surprise -= mean_advantage + self._mix * (own_advantage - mean_advantage)
+        evidence = self._gain[history.event_type] * surprise + self._offset[history.event_type]
+        evidence *= events**self._growth
+        noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
+        gram = features @ features.T
+        gram.flat[:: events + 1] += noise
+        factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError(f"the posterior of {events} events cannot be solved; σ² is too small")
+        solved = lapack.spotrs(factor, evidence - features @ start, lower=1)[0]
+        return RequestWeights(start + solved @ features, features, factor, noise)
+
+    def _returns(self, reward: FloatArray, behavior_return: FloatArray) -> FloatArray:
+        """Return Σ_{j<m} γ^j r_{t+j} + γ^m U(s_{t+m}), m = min(n, k − t), (support,)."""
+        discount, events = self._discount, len(reward)
+        if self._n_step == 1:
+            found: FloatArray = reward + discount * behavior_return[1:]
+            return found
+        total = reward.copy()
+        for ahead in range(1, min(self._n_step, events)):
+            total[: events - ahead] += np.float32(discount**ahead) * reward[ahead:]
+        steps = np.minimum(events - np.arange(events), self._n_step)
+        total += (discount**steps * behavior_return[np.arange(events) + steps]).astype(np.float32)
+        return total
+
+
+_ONE = np.ones(1, np.float32)
