@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.scale_index import CODED, PLAIN, QUANTIZED, measure_search
+from pipelines.metatrain import table_of
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
 from recsys.artifacts.files import files_below
 from recsys.config import RunConfig
+from recsys.learning.checkpoint import load_teacher
 
 # One epoch of each trainer, few validation users: what is measured is the cost of an event, not of looking at it. The
 # vectors are as narrow as a catalogue of a million wants: 16 + 32 + 32 + 1 numbers an item.
@@ -65,13 +69,31 @@ def stage(name: str) -> Callable[[Path], list[Row]]:
     return measure
 
 
-def _search(folder: Path) -> list[Row]:
-    from pipelines.experiments.scale_index import measure_search
+def vectors(folder: Path) -> list[Row]:
+    """Write what an index holds of the catalogue, [e_i, b_i] of the pretrained teacher, to vectors.npy."""
+    config = config_of(folder)
+    teacher = load_teacher(folder / config.name / "pretrain", config.pretrain.temperature)
+    np.save(folder / "vectors.npy", table_of(teacher, None).index_vectors().numpy())
+    return []
 
-    return measure_search(folder / "scale" / "index" / "bundle")
+
+def search(what: str, kinds: tuple[str, ...]) -> Callable[[Path], list[Row]]:
+    """Return the measurement of search over those vectors, or over as many random ones."""
+
+    def measure(folder: Path) -> list[Row]:
+        trained = np.load(folder / "vectors.npy")
+        if what == "trained":
+            return measure_search(trained, what, kinds)
+        noise = np.random.default_rng(7).standard_normal(trained.shape, dtype=np.float32)
+        return measure_search(noise, what, kinds)
+
+    return measure
 
 
 STAGES: dict[str, Callable[[Path], list[Row]]] = {
     **{name: stage(name) for name in ("prepare", "pretrain", "metatrain", "distill", "index")},
-    "search": _search,
+    "vectors": vectors,
+    "coded": search("trained", (CODED, PLAIN)),
+    "quantized": search("trained", QUANTIZED),
+    "random": search("random", (CODED,)),
 }
