@@ -11,6 +11,7 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import PARENT, Warmth, transfer_settings, warmth_for
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
@@ -20,6 +21,7 @@ from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches
 from recsys.learning.factors import ItemStatistics, item_statistics
+from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
@@ -28,6 +30,7 @@ from recsys.learning.parallel import ALONE, Group
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.learning.transfer import warm_start
 from recsys.logs.interactions import interaction_matrix, training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
@@ -58,12 +61,23 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
-    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
+    warmth = warmth_for(config, log)
+    beside = None if warmth is None else warmth.rows(np.array(log.content), config)
+    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"), beside)
     popularity = statistics.popularity
     if settings.half_life_days is not None:
         popularity = recent_popularity(log, old, settings.half_life_days)
+    if warmth is not None:
+        popularity = warmth.popularity(popularity, config)
     network = teacher_for(log, config, statistics, popularity)
-    fold = start_memory(network, log, old, config)
+    fold = start_memory(network, log, old, config, beside, None if warmth is None else warmth.onto)
+    if warmth is not None:
+        start_warm(network, warmth, log)
+        (context.out / PARENT).write_text(json.dumps(warmth.record(config), indent=2, sort_keys=True) + "\n")
+        context.log(
+            f"starts from {config.transfer.source}: {warmth.carried.matched:,} items are known, content tells "
+            f"{warmth.carried.explained:.0%} of what the others would be"
+        )
     network.to(device)
     target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
@@ -104,6 +118,8 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
         if not warmup:
             learner.refresh_index()
         context.progress.start(count, "batch", f"epoch {epoch + 1}")
+        if warmth is not None:
+            freeze(network, config.transfer.frozen if epoch < config.transfer.frozen_epochs else ())
         network.train()
         reading = group.chance(context.seed, epoch, chance, shuffling)
         for whole in stretches:
@@ -157,8 +173,24 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     return summary
 
 
+def start_warm(network: QNetwork, warmth: Warmth, log: PreparedLog) -> None:
+    """Start from the source's network; raises UserError if it has another shape."""
+    try:
+        warm_start(network, warmth.source, warmth.carried, log.info.event_types)
+    except ValueError as error:
+        raise UserError(
+            f"the source is another network ({error}); give model, memory.features and pretrain.dueling and .quantiles "
+            "the values of its run"
+        ) from None
+
+
 def start_memory(
-    network: QNetwork, log: PreparedLog, histories: LongArray, config: RunConfig
+    network: QNetwork,
+    log: PreparedLog,
+    histories: LongArray,
+    config: RunConfig,
+    beside: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
+    onto: FloatArray | None = None,  # (item, feature), coordinates to turn factors into
 ) -> LongArray | None:
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
     if network.tower.memory is None or network.states.memory is None:
@@ -168,7 +200,7 @@ def start_memory(
     matrix = interaction_matrix(log, histories)
     settings = config.memory.model_copy(update={"features": network.shape.memory_features})
     network.tower.remember(
-        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"))
+        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"), beside, onto)
     )
     return fold if config.memory.folds else None
 
@@ -261,6 +293,7 @@ STEP = Step(
         "memory": config.memory,
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
+        **transfer_settings(config),
     },
     version=3,  # the memory explains away, heads and ids start near zero
 )

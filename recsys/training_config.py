@@ -1,5 +1,6 @@
 """Settings of the stages that learn: pretrain, what starts it, metatrain, distill."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -184,6 +185,19 @@ class FinetuneConfig(Frozen):
         0.2  # newest new events that only `evaluate` sees, where the log is split by time; 0 = none
     )
     validation_share: Share = 0.1  # of users first seen since the bundle's cut, the newest, likewise
+
+
+class TransferConfig(Frozen):
+    """Warm start from a run on another log (recsys/learning/transfer.py); `source` none = from nothing."""
+
+    source: Path | None = None  # folder with that run's steps, or of a version's training state
+    match: Literal["ids", "titles", "nothing"] = (
+        "ids"  # which items are the same in both; "titles": with their year
+    )
+    prior_histories: float = Field(default=50.0, ge=0)  # that the source's item knowledge counts as
+    content_histories: float = Field(default=20.0, ge=0)  # that likeness of content counts as
+    frozen: tuple[Part, ...] = ("content", "encoder")
+    frozen_epochs: int = Field(default=1, ge=0)  # of pretrain; then everything learns
 
 
 class DistillConfig(Frozen):

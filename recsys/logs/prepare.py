@@ -20,10 +20,10 @@ from recsys.datasets.parsing import flat, utc_text
 from recsys.datasets.registry import open_log
 from recsys.logs.attributes import attribute_codes, user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
-from recsys.logs.content import content_features
 from recsys.logs.continuation import FITTED_ITEMS, ContinuedLog
 from recsys.logs.hashing import hash_strings
 from recsys.logs.intake import Progress
+from recsys.logs.item_content import item_content
 from recsys.logs.output import prepared_folder
 from recsys.logs.prepared import PreparedInfo, write_info
 from recsys.logs.split import Split, cut_time, split_by_time, split_by_user
@@ -73,9 +73,9 @@ def prepare(
     if progress:
         progress("item content", 0, items.num_rows)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "content": content_features(items, config.content_features, seed)
+        "content": item_content(items, config, seed)
         if continued is None
-        else continued.content(items, seed),
+        else continued.content(items, config, seed),
         "user_attributes": codes,
         "history_offsets": offsets,
         "history_user": history_user,
