@@ -125,6 +125,10 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     # what either side was trained on is news to neither
     cut = max(cut, *(trained_until_us(work.folder(each)) or 0 for each in (champion, challenger)))
     facts |= {"challenger": challenger, "replayed_from": moment(cut)}
+    if not (new >= cut).any():
+        why = f"{champion} stays: no list is later than what both versions were trained on ({moment(cut)})."
+        del facts["read_until_us"]
+        return work.end("cannot say", why, facts)
     if challenger == champion:
         return work.end("kept", f"{champion} stays: the challenger is the same version.", facts)
     if taken_back := _taken_back(work, challenger):
