@@ -117,7 +117,7 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     cut = int(new[len(new) - max(1, round(settings.holdout_share * len(new)))])
     if work.asked.candidate is None:
         began = time.monotonic()
-        lesson = Lesson(work.config, live, cut, champion, work.console)
+        lesson = Lesson(work.config, live, cut, champion, work.steps)
         challenger, learnt = make_challenger(lesson, trainers)
         facts |= {**learnt, "training_s": round(time.monotonic() - began, 1)}
     else:
@@ -167,7 +167,7 @@ def _judged(
         assumption=settings.assume,
         confidence=settings.confidence,
     )
-    with shown(work.console, "improve") as progress:
+    with shown(work.steps, "improve") as progress:
         progress.start(None, "request", "replayed requests")
         report = evaluate_log(
             source,

@@ -39,7 +39,6 @@ from recsys.logs.simulator_policies import LoggingSettings
 
 WORLD = replace(WorldSettings(), items=24, types=4, topics=4, segments=2)
 SETTINGS = (
-    "prepare.impressions=actions",
     "prepare.split.test_from=none",
     "prepare.split.validation_share=0.15",
     "state.max_events=30",
@@ -47,6 +46,9 @@ SETTINGS = (
     "model.item_features=24",
     "memory.features=16",
     "pretrain.epochs=6",
+    "pretrain.discount=0.3",
+    "pretrain.temperature=0.05",  # at .1 the cross-entropy spreads Q over twice the returns there are: refused
+    "pretrain.td_weight=5.0",
     "pretrain.warmup_epochs=2",
     "pretrain.batch_size=32",
     "metatrain.epochs=3",

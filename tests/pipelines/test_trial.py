@@ -47,7 +47,7 @@ def shop(tmp_path: Path, log: pa.Table) -> Shop:
     return Shop(tmp_path, log)
 
 
-def since(shop: Shop, rates: dict[str, float], users: int = 150) -> Path:
+def since(shop: Shop, rates: dict[str, float], users: int = 100) -> Path:
     """Write what users did from now on: lists of some versions, clicked at some rates."""
     chance, rows = np.random.default_rng(2), []
     for version, rate in rates.items():
@@ -72,6 +72,15 @@ def since(shop: Shop, rates: dict[str, float], users: int = 150) -> Path:
     path = shop.root / "since.parquet"
     pq.write_table(pa.Table.from_pylist(rows, EVENTS), path)
     return path
+
+
+def begun(shop: Shop) -> Heard:
+    """Return an endpoint with a canary that a round has begun."""
+    shop.journal.write(
+        "on trial",
+        {"trial": "canary", "champion": shop.champion, "challenger": shop.better, "begun_us": round(time.time() * 1e6)},
+    )  # fmt: skip
+    return Heard(experiments=[{"name": "canary", "scenarios": []}])
 
 
 def look(shop: Shop, endpoint: Endpoint, log: Path, *overrides: str) -> tuple[int, str]:
@@ -113,8 +122,7 @@ def test_a_canary_begins_only_after_the_gate_and_with_a_share_that_grows_without
 def test_its_users_decide(
     shop: Shop, rates: tuple[float, float], overrides: tuple[str, ...], code: int, says: str
 ) -> None:
-    endpoint = Heard()
-    assert shop.round(candidate=shop.better, canary=20.0, endpoint=endpoint)[0] == 4
+    endpoint = begun(shop)
     log = since(shop, {shop.better: rates[0], shop.champion: rates[1]})
     got, said = look(shop, endpoint, log, *overrides)
     assert (got, says in said) == (code, True), said
@@ -132,8 +140,7 @@ def test_its_users_decide(
 
 
 def test_a_canary_ends_when_people_move_the_alias(shop: Shop) -> None:
-    endpoint = Heard()
-    shop.round(candidate=shop.better, canary=20.0, endpoint=endpoint)
+    endpoint = begun(shop)
     other = shop.publish("other", np.arange(12.0))
     shop.registry.set_alias("metaq", "champion", other)
     code, said = look(shop, endpoint, since(shop, {shop.better: 0.9, other: 0.1}))
