@@ -1,6 +1,6 @@
 """The loop in a world with known rules: a weak champion serves simulated users over HTTP, rounds of `improve` follow.
 
-    python -m pipelines.experiments.closed_loop [--lists 5000] [--rounds retrain,finetune] [--seed 7] [--out DIR]
+    python -m pipelines.experiments.closed_loop [--lists 10000] [--rounds retrain,…] [--seed 7] [--out DIR]
 
 The endpoint is a process of its own. Every round serves a fresh audience, then improves; the table holds what users
 earned under each champion, what replay said of the next one before it was let in, and what its users then earned more.
@@ -33,6 +33,7 @@ from pipelines.loop_round import Asked
 from recsys.artifacts.journal import Journal
 from recsys.artifacts.registry import Registry
 from recsys.config import RunConfig
+from recsys.errors import UserError
 from recsys.logs.simulator import World, WorldSettings, make_world
 from recsys.logs.simulator_files import write_log
 from recsys.logs.simulator_policies import LoggingSettings
@@ -56,7 +57,7 @@ SETTINGS = (
     "distill.epochs=4",
     "distill.hidden=32",
     "index.candidates=24",
-    "exploration.temperature=0.05",
+    "exploration.temperature=0.08",
     "baseline.kind=popularity",
     'baseline.options={count = "events"}',
     "baseline.temperature=1.0",
@@ -121,7 +122,10 @@ def _stage(
     if not how:
         return Stage(champion, served, {})
     asked = config.model_copy(update={"improve": config.improve.model_copy(update={"how": how})})
-    improve(asked, Asked(store=str(store)), console)
+    try:
+        improve(asked, Asked(store=str(store)), console)
+    except UserError as error:  # such as fine-tuning where the champion is still a baseline
+        return Stage(champion, served, {"how": how, "did": f"error: {error}"})
     until = time.monotonic() + 30
     while http.post("/v1/recommend", json={"n": 1}).json()["model"] != registry.aliases(name)["champion"]:
         if time.monotonic() > until:
@@ -230,8 +234,8 @@ def print_table(stages: Sequence[Stage]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--lists", type=int, default=5000)
-    parser.add_argument("--rounds", default="retrain,finetune")
+    parser.add_argument("--lists", type=int, default=10_000)
+    parser.add_argument("--rounds", default="retrain,retrain,finetune")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
