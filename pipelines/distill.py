@@ -35,6 +35,7 @@ from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
 AGREEMENT: Final = "agreement.json"
+SAME_LOG: Final = ("items.parquet", "arrays/history_role.npy", "arrays/history_train_end.npy")  # of prepare
 
 
 def run(context: StepContext) -> Summary:
@@ -130,10 +131,10 @@ def ensemble(context: StepContext) -> list[Learner]:
     found = []
     for run in context.config.distill.ensemble:
         other = read_manifest(run / "prepare")
-        if other is None or own is None or other.digest != own.digest:
+        if other is None or own is None or any(own.files.get(f) != other.files.get(f) for f in SAME_LOG):
             raise UserError(
-                f"distill.ensemble names {run}, whose log is not prepared as this run's; run metatrain there with the "
-                "same [prepare] settings and another seed"
+                f"distill.ensemble names {run}, whose log has other items or another split than this run's; run "
+                "metatrain there with the same [prepare] settings and another seed"
             )
         found.append(member(run / "metatrain", context.config))
     return found
