@@ -18,6 +18,7 @@ from pipelines.cases import validation_cases
 from pipelines.manifest import read_manifest
 from pipelines.metatrain import curve_text, table_of
 from pipelines.outer_loop import fresh_head
+from pipelines.publish import AGREEMENT
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
 from recsys.errors import UserError
@@ -34,7 +35,6 @@ from recsys.models.student import StudentNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
-AGREEMENT: Final = "agreement.json"
 SAME_LOG: Final = ("items.parquet", "arrays/history_role.npy", "arrays/history_train_end.npy")  # of prepare
 
 
