@@ -12,6 +12,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+import pipelines.cli_loop
 import pipelines.cli_models
 import pipelines.cli_moving
 import pipelines.cli_tune  # noqa: F401  each adds its commands

@@ -11,8 +11,9 @@ from pipelines import evaluate
 from pipelines.cases import test_cases, validation_cases
 from pipelines.metatrain import curve_text, table_of
 from pipelines.parent import Parent
-from pipelines.publish import BUNDLE, CONTINUITY, EVALUATION, PARENT
+from pipelines.publish import BUNDLE, CONTINUITY, EVALUATION
 from pipelines.steps import StepContext, Summary
+from pipelines.transferring import PARENT
 from recsys.artifacts.bundle import QBundle, load_bundle
 from recsys.evaluation.cold_start import history_of
 from recsys.evaluation.continuity import continuity

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.manifest import read_manifest
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import PARENT
 from recsys.artifacts.card import write_card
 from recsys.artifacts.files import files_below
 from recsys.artifacts.health_gate import health_checks, hold_to_bounds
@@ -21,7 +22,6 @@ EVALUATION = "evaluation.json"
 AGREEMENT = "agreement.json"  # of distill: how alike student and teacher rank
 HEALTH = "health.json"  # of pretrain: is the Q-function that everything inherits from sound?
 PUBLISHED = "published.json"
-PARENT = "parent.json"  # in the folder of prepare: what was gone on from, and with what
 CONTINUITY = "continuity.json"  # what live users would notice
 
 
@@ -54,12 +54,17 @@ def run(context: StepContext) -> Summary:
         json.dumps(lineage, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     # what is the run's own or another model's, and not this one's, stays out: the same model is the same version
-    settings = context.config.model_dump_json(indent=2, exclude={"output", "threads", "publish", "baseline"})
+    settings = context.config.model_dump_json(
+        indent=2, exclude={"output", "threads", "publish", "baseline", "improve"}
+    )
     (package / "run.json").write_text(settings + "\n", encoding="utf-8")
-    parent = _told(context.inputs["prepare"] / PARENT)
+    origins = [
+        context.inputs[name] / PARENT for name in ("prepare", "pretrain")
+    ]  # of fine-tuning, of transfer
+    parent = next((told for path in origins if (told := _told(path)) is not None), None)
     continuity = _told(context.inputs["continuity"] / CONTINUITY) if "continuity" in context.inputs else None
     if parent is not None:
-        shutil.copy(context.inputs["prepare"] / PARENT, package / PARENT)
+        (package / PARENT).write_text(json.dumps(parent, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     info = open_prepared(context.inputs["prepare"]).info
     card = package / "card.md"
     alike = _told(context.inputs["distill"] / AGREEMENT) if "distill" in context.inputs else None

@@ -28,9 +28,9 @@ from recsys import columns as c
 from recsys.artifacts.registry import Registry
 from recsys.config import RewardConfig
 from recsys.errors import UserError
-from recsys.evaluation.offline import evaluate_log
+from recsys.evaluation.offline import evaluate_log, served
 from recsys.evaluation.ope.lists import Assumption
-from recsys.evaluation.replay.comparison import ReplayOptions
+from recsys.evaluation.replay.comparison import Horizon, ReplayOptions
 from recsys.evaluation.replay.drive import HISTORY_EVENTS
 from recsys.evaluation.replay.live_log import Connection, from_store
 from recsys.evaluation.replay.log import EventSource, from_parquet
@@ -39,7 +39,6 @@ from recsys.evaluation.replay.verdict import may_pass
 from recsys.evaluation.report.terminal import show
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
 from recsys.logs.live_tables import ATTRIBUTES, USERS_TABLE
-from recsys.recommender import load_recommender
 from recsys.refusals import refusal
 
 EXIT_NOT_MET: Final = 1  # 2 is a user error
@@ -54,6 +53,11 @@ class ReplayConfig(Frozen):
         None  # per event type; none: what the challenger learnt, else the defaults
     )
     assume: Assumption = "cascade"  # what a reward hangs on
+    horizon: Horizon = "list"  # whose reward is counted: a list's, or a whole session's
+    estimators: Literal["chosen", "all"] = (
+        "chosen"  # all: every setting of every family, and lists in every way
+    )
+    any_time: bool = False  # the verdict may be read again and again while the log grows: live monitoring
     require: Literal["better", "not-worse", "nothing"] = "better"  # for exit code 0
     margin: Share = 0.0  # of not-worse, as a share of the other's value
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
@@ -110,6 +114,9 @@ def _replayed(
         assumption=config.assume,
         confidence=config.confidence,
         history_events=config.history_events,
+        horizon=config.horizon,
+        any_time=config.any_time,
+        every_estimator=config.estimators == "all",
         max_weight=float("inf") if config.propensity_floor is None else 1.0 / config.propensity_floor,
     )
     until = config.trained_until or trained
@@ -231,12 +238,8 @@ def find_policy(
 
 
 def _bundle(folder: Path, shelf: Shelf) -> tuple[ServedPolicy, datetime | None]:
-    served = ServedPolicy(load_recommender(folder), exclude_seen=not shelf.include_seen)
-    try:
-        told = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["trained_until"]
-        return served, datetime.fromisoformat(told)
-    except (OSError, ValueError, LookupError, TypeError):
-        return served, None
+    policy = served(folder, exclude_seen=not shelf.include_seen)
+    return policy, policy.trained_until
 
 
 def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> RewardConfig:

@@ -157,9 +157,11 @@ def _run(
     console: Console,
     judged: Callable[[int, float], None],
 ) -> Summary:
+    from recsys.learning.device import fast_products
+
     scalars = TensorBoardScalars(folder.root / "tensorboard" / step.name)
     try:
-        with shown(console, step.name) as progress:
+        with fast_products(), shown(console, step.name) as progress:
             context = StepContext(
                 config=config,
                 out=out,

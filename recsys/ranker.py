@@ -1,5 +1,6 @@
 """What a ranker is asked for and answers with, and what is served of it; the rankers are in recsys/rankers.py."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -90,6 +91,16 @@ class Ranker(Protocol):
 
     def questions(self, history: History, n: int, banned: IntArray) -> LongArray:
         """Return at most n items whose feedback would teach most about a user, (question,), in the order to ask."""
+        ...
+
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return what each history gives to items, (history, item)."""
+        ...
+
+    def deviations(self, history: History, items: IntArray) -> FloatArray | None:
+        """Return the posterior's standard deviation of Q of items, (item,); None if it has no posterior."""
         ...
 
     def put(self, index: int, like: Likeness) -> None:

@@ -5,6 +5,7 @@ of lists, chance or propensities; those are the Recommender's.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -70,6 +71,22 @@ class IndexRanker:
             learnt,
         )
         return among[asked]
+
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return Q of items after each history, (history, item)."""
+        queries = [self._form.query(history, adapt=adapt, memory=memory)[0] for history in histories]
+        return np.stack([self._table.scores(items, query[:-1]) + query[-1] for query in queries])
+
+    def deviations(self, history: History, items: IntArray) -> FloatArray:
+        """Return √(φᵀΣφ); the session's state and the item's vector are taken as known."""
+        features = self._table.features[items]
+        variance = (features**2).sum(axis=1)
+        if len(history):
+            variance = variance - ((features @ self._form.adapted(history).learnt().T) ** 2).sum(axis=1)
+        deviations: FloatArray = np.sqrt(np.maximum(variance, 0.0))
+        return deviations
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return what was retrieved, by Q."""
@@ -179,6 +196,16 @@ class PolicyRanker:
         """Return the most popular items: a baseline has no posterior, and what most know can be answered."""
         available = self._catalogue.available[: len(self._popularity)]
         return best_known(self._popularity, available, banned, self._ties)[:n]
+
+    def scores_of(
+        self, histories: Sequence[History], items: IntArray, *, adapt: bool = True, memory: bool = True
+    ) -> FloatArray:
+        """Return the policy's scores of items; there is neither adaptation nor memory to leave out."""
+        return np.stack([self._scores(history)[items] for history in histories])
+
+    def deviations(self, history: History, items: IntArray) -> FloatArray | None:
+        """Return nothing: a baseline has no posterior."""
+        return None
 
     def ranked(self, history: History, n: int, banned: IntArray, allowed: Allowed, depth: Depth) -> Ranking:
         """Return the best of the catalogue by the policy's scores."""

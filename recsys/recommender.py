@@ -38,8 +38,8 @@ class Recommender:
     def __init__(self, bundle: QBundle | PolicyBundle) -> None:
         self._bundle = bundle
         self.catalogue = LiveCatalogue(bundle.catalogue)
-        self._ranker = ranker_of(bundle, self.catalogue)
-        self.ladder: tuple[ServedBy, ...] = (*self._ranker.rungs, "popular")  # ways to answer, best first
+        self.ranker = ranker_of(bundle, self.catalogue)
+        self.ladder: tuple[ServedBy, ...] = (*self.ranker.rungs, "popular")  # ways to answer, best first
         self.version: str = bundle.version
         self.exploration: ExplorationConfig = bundle.info.exploration
         self.event_types: tuple[str, ...] = bundle.info.event_types
@@ -68,8 +68,8 @@ class Recommender:
 
     def remember(self, users: int) -> None:
         """Keep the adapted state of so many users until they do something."""
-        if isinstance(self._ranker, IndexRanker):
-            self._ranker.remembered = users
+        if isinstance(self.ranker, IndexRanker):
+            self.ranker.remembered = users
 
     @cached_property
     def content(self) -> ContentNeighbours:
@@ -89,7 +89,7 @@ class Recommender:
         known = self.catalogue.fields(item_id) if like is not None else None
         index = self.catalogue.put(item_id, fields)
         if like is not None and (known is None or content_of(known) != content_of(fields)):
-            self._ranker.put(index, like)
+            self.ranker.put(index, like)
         self.catalogue.revision = max(self.catalogue.revision, revision)
         self._allowed.clear()
 
@@ -160,7 +160,7 @@ class Recommender:
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         depth = _depth(policy, seed, adapt=adapt, memory=memory)
-        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
+        ranking = self.ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         unit = np.float32(ranking.unit)
         places, propensities = draw_list(
             ranking.scores / unit,
@@ -176,7 +176,7 @@ class Recommender:
             propensities=propensities,
             support_events=ranking.support_events,
             served_by=ranking.served_by,
-            policy=policy_name(policy, self._ranker.name, sampled=ranking.samples is not None),
+            policy=policy_name(policy, self.ranker.name, sampled=ranking.samples is not None),
             candidates=ranking.items,
             seed=seed,
         )
@@ -202,7 +202,7 @@ class Recommender:
         policy = GREEDY if greedy else exploration or self.exploration
         banned = self._banned(history, exclude, exclude_seen=exclude_seen)
         depth = _depth(policy, seed, adapt=adapt, memory=memory)
-        ranking = self._ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
+        ranking = self.ranker.ranked(history, n, banned, allowed or self.allowed(), depth)
         scores = ranking.scores[None] if ranking.samples is None else ranking.samples
         # in the precision in which lists are drawn: ties, and with them draws, hang on it
         return ListDistribution(
@@ -271,7 +271,7 @@ class Recommender:
 
         What the user has had is not among them.
         """
-        return self._ranker.questions(history, n, np.unique(history.item))
+        return self.ranker.questions(history, n, np.unique(history.item))
 
     def popular(
         self, n: int, *, seed: int, exclude: Collection[int] = (), allowed: Allowed | None = None
@@ -312,7 +312,7 @@ class Recommender:
         return products
 
     def _directions(self, items: IntArray) -> FloatArray:
-        found = self._ranker.directions(items)
+        found = self.ranker.directions(items)
         if found is not None:
             return found
         return category_directions([self.catalogue.categories[item] for item in items.tolist()])

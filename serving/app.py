@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys.recommender import Recommender, load_recommender
+from serving.console import install as console
 from serving.dependencies import Service
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
@@ -21,7 +22,7 @@ from serving.history_import import import_history
 from serving.observability import Metrics
 from serving.problems import install_handlers
 from serving.routes import events, export, health, items, models, recommend, users
-from serving.security import Keys, read_keys
+from serving.security import Keys
 from serving.settings import Settings
 from serving.spool import SpooledStore
 from serving.sql_store import SqlStore, open_postgres_store, open_sqlite_store
@@ -43,15 +44,20 @@ def create_app(
     """
     settings = settings or Settings()
     tracer = tracer or make_tracer(settings.tracing)
-    keys = Keys(read_keys(settings.api_keys)) if settings.auth == "on" else None
+    keys = Keys(settings.api_keys) if settings.auth == "on" else None
     desk = Desk()
     app = FastAPI(
         title="metaq",
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=_lifespan(settings, load, tracer, desk),
+        # the framework's own pages load scripts from elsewhere
+        docs_url=None if settings.console == "on" else "/docs",
+        redoc_url=None if settings.console == "on" else "/redoc",
     )
     install_handlers(app)
+    if settings.console == "on":
+        console.install(app)
     for routes in (recommend, events, items, users, models, export, health):
         app.include_router(routes.router)
     app.add_middleware(Gate, settings=settings, keys=keys, tracer=tracer, desk=desk)
@@ -89,13 +95,14 @@ def _lifespan(
         desk.metrics = metrics
         gc.collect()
         gc.freeze()  # the libraries' own objects live on; looking them through stalls every request at once
-        following = asyncio.create_task(follow(fleet, settings.refresh_s))
+        following = asyncio.create_task(follow(fleet, settings.refresh_s, lambda: models.show(service)))
         importing = asyncio.create_task(_warm_users(service)) if settings.history is not None else None
         try:
             yield
         finally:
             following.cancel()
             await asyncio.wait([following])
+            await console.stop(app)
             if importing is not None:
                 await importing
             if fleet.running:

@@ -47,7 +47,7 @@ class Fleet:
         self._changes: dict[str, ItemChange] = {}  # newest of each item
         self._catching_up = asyncio.Lock()
         self._swapping = asyncio.Lock()
-        self._facts: tuple[str | None, str | None] = (None, None)
+        self._facts: tuple[str | None, ...] = (None, None)
         self._last_refused: str | None = None
         self.snapshot: Snapshot | None = None
         self.swaps = 0
@@ -137,6 +137,17 @@ class Fleet:
             "loaded": sorted(self._loaded),
         }
 
+    def folders(self) -> dict[str, Path]:
+        """Return the folder of every version there is."""
+        name = self._settings.name
+        if self._registry is None:
+            return {self.ready().champion.version: self._folder("")}
+        return {version: self._registry.resolve(name, version) for version in self._registry.versions(name)}
+
+    async def model(self, name: str) -> Recommender:
+        """Return a version or an alias's version, loaded beside the one in use; raises Problem (404) without it."""
+        return await self._get(self._known(name))
+
     async def activate(self, version: str) -> str:
         """Move the alias to a version and answer with it; the model before stands ready for a roll-back."""
         registry = self._needed_registry()
@@ -185,15 +196,23 @@ class Fleet:
                 log.info("answers come from %s now", recommender.version)
 
     async def _read_facts(self) -> None:
-        facts = (await self._store.fact(FACT), await self._store.fact(SHADOW_FACT))
+        told = (await self._store.fact(FACT), await self._store.fact(SHADOW_FACT))
+        experiments = parse_experiments(told[0])
+        named = {v.model for e in experiments for v in e.variants if v.model is not None}
+        # an alias that moves is another model, though what is told of it stays
+        facts = (*told, *(self._version_of(name) for name in sorted({*named, *filter(None, told[1:])})))
         if facts == self._facts or self.snapshot is None:
             return
-        experiments = parse_experiments(facts[0])
-        named = {v.model for e in experiments for v in e.variants if v.model is not None}
         others = {name: found for name in named if (found := await self._get_if_there(name)) is not None}
-        shadow = await self._get_if_there(facts[1]) if facts[1] else None
+        shadow = await self._get_if_there(told[1]) if told[1] else None
         self.snapshot = replace(self.snapshot, others=others, experiments=experiments, shadow=shadow)
         self._facts = facts
+
+    def _version_of(self, name: str) -> str | None:
+        try:
+            return self._folder(name).name
+        except UserError:
+            return None
 
     async def _get_if_there(self, name: str) -> Recommender | None:
         try:
@@ -272,13 +291,14 @@ class Fleet:
         return self._registry
 
 
-async def follow(fleet: Fleet, every_s: float) -> None:
-    """Refresh for ever; what fails is tried again."""
+async def follow(fleet: Fleet, every_s: float, then: Callable[[], None] = lambda: None) -> None:
+    """Refresh for ever; what fails is tried again. `then` hears of it."""
     away = False
     while True:
         await asyncio.sleep(every_s)
         try:
             await fleet.refresh()
+            then()
             away = False
         except StoreUnavailable as error:
             if not away:

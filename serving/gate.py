@@ -30,10 +30,11 @@ failures = logging.getLogger(__name__)
 Handler = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]  # body, when it began -> status, answer
 
 OPEN = {"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json"}
-_OPEN_PREFIX = "/docs/"
+_OPEN_PREFIXES = ("/docs/", "/console/static/")
+_PAGES = {"/console/users", "/console/operations"}  # shells without data, where the console is on
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-_READ_BY_POST = {"/v1/recommend", "/v1/session/recommend", "/v1/rank"}
-_ADMIN = ("/v1/models", "/v1/experiments", "/v1/export")
+_READ_BY_POST = {"/v1/recommend", "/v1/session/recommend", "/v1/rank", "/console/api/preview"}
+_ADMIN = ("/v1/models", "/v1/experiments", "/v1/export", "/console/api/operations", "/console/api/estimate")
 _STREAMS = "/v1/export"
 # An answer sent while much of the body is still on its way is lost when the connection closes; a body beyond
 # this multiple of the limit is not read to its end all the same.
@@ -138,7 +139,7 @@ class Gate:
     def _let_in(self, scope: Scope, headers: Headers) -> Caller:
         """Return who asks; raises Problem where the key, its scope or its rate forbids, or too many ask at once."""
         path, method = scope["path"], scope["method"]
-        if path in OPEN or path.startswith(_OPEN_PREFIX):
+        if path in OPEN or path in _PAGES or path.startswith(_OPEN_PREFIXES):
             return ANYBODY
         caller = self._caller(scope, headers)
         needed = scope_of(method, path)

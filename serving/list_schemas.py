@@ -119,6 +119,15 @@ class Reason(BaseModel):
     categories: list[str] | None = Field(default=None, description="That both share")
 
 
+class Pull(BaseModel):
+    """What an item of the user's history does to a score."""
+
+    item_id: str
+    change: float = Field(
+        description="The score, less what it would be without everything done with the item"
+    )
+
+
 class RecommendedItem(BaseModel):
     """One position of a list."""
 
@@ -132,6 +141,16 @@ class RecommendedItem(BaseModel):
         description="Where the candidate came from; added: after the bundle was made, ranked by its content"
     )
     reasons: list[Reason] | None = Field(default=None, description="Where explain was asked for")
+    base_score: float | None = Field(
+        default=None, description="With explain: Q by the session's state alone, without adaptation"
+    )
+    deviation: float | None = Field(
+        default=None,
+        description="With explain: standard deviation of the adaptation's posterior, in units of Q",
+    )
+    pulls: list[Pull] | None = Field(
+        default=None, description="With explain: the items of the history that move the score most, by size"
+    )
 
 
 class RecommendAnswer(BaseModel):

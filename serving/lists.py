@@ -15,6 +15,7 @@ from recsys.types import ExternalId
 from serving.dependencies import Service
 from serving.engine import Ask, Served, answer
 from serving.event_log import Impression, impression_of
+from serving.explained import explained
 from serving.fleet import Snapshot
 from serving.identifiers import new_id
 from serving.problems import Problem, StoreUnavailable
@@ -233,10 +234,10 @@ def _still_running(service: Service, label: str | None) -> str | None:
     return label if label in labels else None
 
 
-def _reasons(recommender: Recommender, served: Served) -> list[list[dict[str, Any]]]:
+def _reasons(recommender: Recommender, served: Served) -> list[dict[str, Any]]:
     ask = served.ask
     history = recommender.history(ask.events, ask.attributes or None)
-    return recommender.reasons(history, served.recommendation.items)
+    return explained(recommender, history, served.recommendation.items)
 
 
 def _check_bounds(service: Service, wanted: Wanted) -> None:
@@ -260,7 +261,7 @@ def _encoded(
     line: Impression,
     served: Served,
     took_ms: float,
-    reasons: list[list[dict[str, Any]]] | None,
+    reasons: list[dict[str, Any]] | None,
     unknown: list[str] | None,
 ) -> bytes:
     base = recommender.catalogue.base_items
@@ -286,7 +287,7 @@ def _encoded(
     ]
     if reasons is not None:
         for item, why in zip(items, reasons, strict=True):
-            item["reasons"] = why
+            item.update(why)
     content: dict[str, Any] = {
         "recommendation_id": line.recommendation_id,
         "model": line.model,

@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     # what is told
     log: Literal["json", "off"] = "json"  # a line a request on standard error, without ids of users and items
     tracing: bool = False  # OpenTelemetry; needs the extra "telemetry" and its OTEL_ variables
+    console: Literal["on", "off"] = "on"  # pages at / for people (docs/console.md); off adds nothing
     shadow_share: Share = 1.0  # of lists that the shadow model ranks too
 
     @model_validator(mode="after")

@@ -113,6 +113,10 @@ class Store(Protocol):
         """Yield batches of all rows of live_tables.EVENT_COLUMNS or IMPRESSION_COLUMNS, by id."""
         ...
 
+    async def recent(self, after: str, limit: int) -> list[tuple[Any, ...]]:
+        """Return rows of live_tables.IMPRESSION_COLUMNS after an id, the newest first."""
+        ...
+
     async def overridden(self, recommendations: Sequence[str]) -> set[str]:
         """Return those of some lists of which a client said itself what was shown."""
         ...

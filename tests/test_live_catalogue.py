@@ -188,7 +188,7 @@ def test_draws_of_the_posterior_have_its_mean_and_variance(bundle: QBundle) -> N
     many = ExplorationConfig(kind="thompson", samples=256)
     draws, ranking = [], None
     for seed in range(40):
-        ranking = recommender._ranker.ranked(
+        ranking = recommender.ranker.ranked(
             history,
             ITEMS,
             np.empty(0, np.int32),

@@ -82,13 +82,10 @@ def _data(info: PreparedInfo, parent: Mapping[str, Any] | None = None) -> str:
         ("rows put aside", f"{sum(info.quarantined.values()):,}"),
     ]
     if parent is not None:
-        rows += [
-            ("new since", str(parent["new_since"])),
-            *(
-                (name.replace("_", " "), f"{parent[name]:,}")
-                for name in ("new_events", "new_items", "new_users")
-            ),
-        ]
+        told = ("new_since", "parent_log", "matched_items", "content_explains")
+        rows += [(name.replace("_", " "), str(parent[name])) for name in told if name in parent]
+        counts = ("new_events", "new_items", "new_users")
+        rows += [(name.replace("_", " "), f"{parent[name]:,}") for name in counts if name in parent]
     return "## Data\n\n" + _table(("", "value"), rows)
 
 

@@ -1,17 +1,19 @@
-"""Offline evaluation in two or three lines: a log and policies in, a verdict with its report out.
+"""Offline evaluation in two lines: a log and policies in, a verdict with its report out.
 
-report = evaluate_log(from_parquet(Path("log")), ServedPolicy(challenger), ServedPolicy(champion))
-report                      # in a notebook: the page
-report.save(Path("replay")) # report.html, report.json
+report = evaluate_log(from_parquet("log"), served("registry/metaq@challenger"), served("registry/metaq@champion"))
+report.save("replay")  # report.html, report.json; in a notebook the report shows its page
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from recsys.artifacts.files import replace_text
+from recsys.artifacts.registry import Registry
 from recsys.evaluation.intervals import Interval
 from recsys.evaluation.ope.accumulate import sum_rounds
 from recsys.evaluation.ope.clustered import clustered_intervals
@@ -39,6 +41,7 @@ from recsys.evaluation.replay.verdict import Evaluation, judge
 from recsys.evaluation.report.html import as_html
 from recsys.evaluation.report.plain import as_json
 from recsys.randomness import numpy_generator
+from recsys.recommender import load_recommender
 
 _MICRO = 1_000_000
 
@@ -52,12 +55,26 @@ class Report:
     def _repr_html_(self) -> str:
         return as_html(self.evaluation)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path | str) -> Path:
         """Write report.html and report.json into a folder; return the page."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(folder / "report.json", as_json(self.evaluation))
         replace_text(folder / "report.html", as_html(self.evaluation))
         return folder / "report.html"
+
+
+def served(place: Path | str, *, exclude_seen: bool = True) -> ServedPolicy:
+    """Return a bundle as it is served: from its folder, or by "REGISTRY/NAME@ALIAS" (or a version after the @)."""
+    registry, at, alias = str(place).rpartition("@")
+    folder = Registry(Path(registry).parent).resolve(Path(registry).name, alias) if at else Path(place)
+    until: datetime | None = None
+    try:
+        told = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["trained_until"]
+        until = datetime.fromisoformat(told)
+    except (OSError, ValueError, LookupError, TypeError):
+        until = None  # made by hand: nobody says
+    return ServedPolicy(load_recommender(folder), exclude_seen=exclude_seen, trained_until=until)
 
 
 def evaluate_log(
@@ -77,7 +94,8 @@ def evaluate_log(
     """Return the report of a challenger against a champion, or against what was logged.
 
     `make` builds the policies from a log, where they read one besides their requests: the leak test builds them twice.
-    `trained_until_s` says when training ended, seconds (UTC). Raises UserError if no list can be replayed.
+    `trained_until_s` says when training ended, seconds (UTC); without it the challenger's bundle does.
+    Raises UserError if no list can be replayed.
     """
     options = options or ReplayOptions()
     policies = _named(challenger, against)
@@ -93,6 +111,8 @@ def evaluate_log(
         shares_by_position if estimate_propensities else None,
     )
     name = replayed.policies[0]
+    if trained_until_s is None and (known := getattr(challenger, "trained_until", None)) is not None:
+        trained_until_s = (known if known.tzinfo else known.replace(tzinfo=UTC)).timestamp()
     until = None if trained_until_s is None else round(trained_until_s * _MICRO)
     tests = [training_gate(until, replayed.tally)]
     if self_test:
@@ -110,6 +130,7 @@ def evaluate_log(
         "left out": "; ".join(f"{count:,} {why}" for why, count in tally.dropped.items()) or "nothing",
         "from": _moment(tally.first_time),
         "to": _moment(tally.last_time),
+        "value of": f"a {options.horizon}",
         "attribution window": f"{options.window_s / 3600:g} h",
         "feedback": f"{tally.by_recommendation:,} by recommendation, {tally.by_item:,} by item, "
         f"{tally.unclaimed:,} to no impression",

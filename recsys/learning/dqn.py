@@ -28,6 +28,7 @@ from recsys.learning.losses import (
     weighted_mean,
 )
 from recsys.learning.next_actions import AllActions, LikelyActions, NextActions, NextActionSource
+from recsys.learning.remembered import RememberedTarget
 from recsys.learning.targets import expected_value, greedy, next_action, supported, td_target
 from recsys.mdp.state import StateBatch
 from recsys.mdp.transition import TransitionBatch
@@ -83,7 +84,8 @@ class DQNLearner:
     """Turns batches into losses, by configuration; the caller steps the optimizer and moves the target network.
 
     A ranker (QNetwork) learns from windows of histories, with negatives from `sampler`; a vector network from batches
-    of transitions, over all of its actions, of which `mask` may rule some out by state.
+    of transitions, over all of its actions, of which `mask` may rule some out by state. `remembered` spares it most
+    passes of the target network over a fixed log.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class DQNLearner:
         target_range: tuple[float, float] | None,
         generator: torch.Generator,
         mask: Mask | None = None,
+        remembered: RememberedTarget | None = None,
     ) -> None:
         self.network = network
         self.target = target
@@ -102,6 +105,7 @@ class DQNLearner:
         self.target_range = target_range if config.clip_targets else None
         self.generator = generator
         self.mask = mask
+        self.remembered = remembered
         self.device = next(network.parameters()).device
         self.sampler = None if sampler is None else sampler.to(self.device)
         self.next_actions: NextActionSource
@@ -149,7 +153,9 @@ class DQNLearner:
         if isinstance(batch, TransitionBatch):
             if not isinstance(network, VectorNetwork) or not isinstance(target, VectorNetwork):
                 raise TypeError("transitions between feature vectors need a VectorNetwork")
-            return VectorEncoding(network, target, batch, self.config, self.device, self.mask)
+            return VectorEncoding(
+                network, target, batch, self.config, self.device, self.mask, self.remembered
+            )
         if not isinstance(network, QNetwork) or not isinstance(target, QNetwork):
             raise TypeError("windows of histories need a QNetwork")
         return WindowEncoding(network, target, batch, self.config, self.generator, self.device, weight)
@@ -217,7 +223,7 @@ class DQNLearner:
         returns = torch.zeros((), device=self.device)
         logged_return = None
         if config.return_weight > 0:
-            logged_return = n_step_return + bootstrap * transitions.target_there.behavior_return
+            logged_return = n_step_return + bootstrap * transitions.through_target().behavior_return
             goal = logged_return if self.target_range is None else logged_return.clamp(*self.target_range)
             returns = weighted_mean((here.behavior_return - goal) ** 2, weight)
         q_value = q_logged.detach()
@@ -253,9 +259,8 @@ class DQNLearner:
         value = candidates.q_target.gather(1, place[:, None])[:, 0]
         if config.quantiles > 1:
             item = candidates.at(place)
-            offsets = self.target.quantile_offsets(
-                transitions.target_there, item, self.target.item_side(item)
-            )
+            there = transitions.through_target()
+            offsets = self.target.quantile_offsets(there, item, self.target.item_side(item))
             value = value[:, None] + offsets
         if config.target == "sarsa":
             after = self._value_after_the_log(transitions, candidates)
@@ -270,7 +275,7 @@ class DQNLearner:
     def _value_after_the_log(self, transitions: EncodedTransitions, candidates: NextActions) -> torch.Tensor:
         """Return what stands for Q of the logged next action where the log was cut, (state,)."""
         if self.config.truncated_sarsa == "return_head":
-            return transitions.target_there.behavior_return
+            return transitions.through_target().behavior_return
         if candidates.behavior_logit is None:
             raise RuntimeError("expected SARSA asks the behaviour head; give the network one")
         return expected_value(candidates.q_target, candidates.behavior_logit, candidates.allowed)

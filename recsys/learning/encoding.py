@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from recsys.config import PretrainConfig
+from recsys.learning.remembered import RememberedTarget
 from recsys.mdp.builder import Terminal, n_step_returns
 from recsys.mdp.state import StateBatch
 from recsys.mdp.transition import TransitionBatch
@@ -52,7 +53,7 @@ class EncodedTransitions:
 
     here: StateVectors  # s_t through the online network
     there: StateVectors | None  # s_{t+m} through the online network; None where nothing is chosen by it
-    target_there: StateVectors  # s_{t+m} through the target network
+    target_there: StateVectors | None  # s_{t+m} through the target network; None where `q_there` says it all
     action: torch.Tensor  # (state,) int64
     n_step_return: torch.Tensor  # (state,)
     bootstrap: torch.Tensor  # (state,) 0 = terminal
@@ -64,6 +65,15 @@ class EncodedTransitions:
     row: torch.Tensor | None = None  # (state,) window that each came from; None = one transition per row
     column: torch.Tensor | None = None  # (state,) its place there
     allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
+    q_there: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the target network, if it is known
+
+    def through_target(self) -> StateVectors:
+        """Return s_{t+m} through the target network; raises RuntimeError where only its Q was remembered."""
+        if self.target_there is None:
+            raise RuntimeError(
+                "the target network was not asked anew: only its Q of next states is remembered"
+            )
+        return self.target_there
 
 
 class Encoding(Protocol):
@@ -234,8 +244,10 @@ class VectorEncoding:
         config: PretrainConfig,
         device: torch.device,
         mask: Mask | None = None,
+        remembered: RememberedTarget | None = None,
     ) -> None:
         self.network, self.target, self.mask = network, target, mask
+        self.remembered = remembered
         self.batch, self.config = moved(batch, device), config
         self.states: StateVectors = network(self.batch.state)
 
@@ -249,7 +261,10 @@ class VectorEncoding:
         with torch.no_grad():
             chooses = self.config.double and self.config.target != "sarsa"
             there = self.network(batch.next_state) if chooses else None
-            target_there = self.target(batch.next_state)
+            if self.remembered is None:
+                target_there, q_there = self.target(batch.next_state), None
+            else:
+                target_there, q_there = None, self.remembered.q_all(batch.index, batch.next_state)
         return EncodedTransitions(
             self.states,
             there,
@@ -261,4 +276,5 @@ class VectorEncoding:
             batch.weight,
             realised=None,
             allowed=None if self.mask is None else self.mask(batch.next_state),
+            q_there=q_there,
         )

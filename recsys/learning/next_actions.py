@@ -55,12 +55,15 @@ class AllActions:
 
     def of(self, transitions: EncodedTransitions) -> NextActions:
         """Return all actions of every next state."""
-        there, target_there = transitions.there, transitions.target_there
+        there, q_target, behavior_logit = transitions.there, transitions.q_there, None
+        if q_target is None:
+            target_there = transitions.through_target()
+            q_target, behavior_logit = self.target.q_all(target_there), self.target.behavior_all(target_there)
         return NextActions(
             item=None,
             q_online=None if there is None else self.network.q_all(there),
-            q_target=self.target.q_all(target_there),
-            behavior_logit=self.target.behavior_all(target_there),
+            q_target=q_target,
+            behavior_logit=behavior_logit,
             allowed=transitions.allowed,
             logged=transitions.next_action.clamp(min=0),
         )
@@ -81,7 +84,7 @@ class LikelyActions:
         """Return the candidates of each state, the logged one first."""
         if self.index is None:
             raise RuntimeError("refresh_index must run before the first update with targets")
-        target_there, logged = transitions.target_there, transitions.next_action
+        target_there, logged = transitions.through_target(), transitions.next_action
         likely = likely_actions(self.index, target_there.behavior, self.count)
         # where the log goes on, what was really done next is a candidate too
         item = torch.cat([torch.where(logged < 0, likely[:, 0], logged)[:, None], likely], dim=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,10 +49,9 @@ _SIZE: Final = (8.0, 4.2)  # inches
 def pyplot() -> ModuleType:
     """Return matplotlib.pyplot; raises UserError if matplotlib is not installed."""
     try:
-        import matplotlib.pyplot as plt
+        return import_module("matplotlib.pyplot")
     except ImportError:
         raise UserError("plots need matplotlib; pip install 'metaq[notebooks]'") from None
-    return plt
 
 
 @contextmanager

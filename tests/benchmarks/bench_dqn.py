@@ -4,6 +4,7 @@
 
 Same shapes for all: 100 000 transitions, state 64, 50 actions, batch 256, MLP 256 x 256, float32, one thread, Adam,
 Huber loss, a hard target copy every 8000 updates. A step is what a user of the library runs: sample a batch, update.
+Every library multiplies as it comes ("default"), then all with oneDNN's products where they are exact ("onednn").
 Every row is a process; they take turns, ROUNDS times, so that a busy machine slows all alike; figures are medians of
 CPU time.
 
@@ -154,12 +155,6 @@ def report(figures: Figures) -> None:
         for goal in GOALS:
             if (goal.faster, kernels) in middle and (goal.slower, kernels) in middle:
                 ratio = middle[goal.slower, kernels] / middle[goal.faster, kernels]
-                print(f"  {goal.slower} / {goal.faster}: {ratio:.2f} x, aimed at {goal.ratio:.2f}")
-    if ("ours, DQN", "onednn") in middle:
-        print("\nours with onednn, peers as they come")
-        for goal in GOALS[:3]:
-            if (goal.slower, "default") in middle:
-                ratio = middle[goal.slower, "default"] / middle[goal.faster, "onednn"]
                 print(f"  {goal.slower} / {goal.faster}: {ratio:.2f} x, aimed at {goal.ratio:.2f}")
     print(f"sampling is aimed at {SAMPLING_MS} ms at most")
 

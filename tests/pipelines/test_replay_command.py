@@ -1,6 +1,7 @@
 """`recsys evaluate --log`: exit codes a gate can use, a page without a network, one line for what a person can mend."""
 
 import json
+import re
 import sqlite3
 from html.parser import HTMLParser
 from pathlib import Path
@@ -156,6 +157,66 @@ def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> No
     assert code == 0
     for one, other in zip(from_live["differences"], from_log["differences"], strict=True):
         assert one["value"] == pytest.approx(other["value"], abs=1e-9)
+
+
+def test_sessions_thresholds_and_watching_are_asked_for_by_settings(shelf: Path) -> None:
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion",
+        "--set", "horizon=session", "--set", "estimators=all", "--set", "any_time=true", "--set", "require=nothing",
+        "--set", "self_test=false",
+    )  # fmt: skip
+    assert code in (0, 3), said
+    plain = json.loads((shelf / "out" / "report.json").read_text())
+    names = {row["estimator"] for row in plain["estimates"]}
+    assert {
+        "weighted per-decision",
+        "weighted dr",
+        "marginalised",
+        "clipped(30)",
+        "switch(30)",
+        "ips, whole",
+    } <= names
+    assert any(name.startswith("dros by SLOPE: ") for name in names)
+    assert plain["provenance"]["value of"] == "a session"
+    assert len(plain["watched"]) == 20
+    assert plain["differences"][0]["low"] == plain["watched"][-1]["low"]
+    assert "Had it been watched" in (shelf / "out" / "report.html").read_text()
+
+
+def blocks(page: str) -> list[str]:
+    """Return the Python of a page of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def test_the_lines_for_notebooks_are_two_and_work(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shelf)
+    imports, question = blocks("replay_evaluation.md")[0].strip().split("\n\n")
+    assert len(question.splitlines()) == 1
+    room: dict[str, object] = {}
+    exec(imports, room)
+    report = eval(question, room)
+    assert report.evaluation.decision == "better"
+    assert report.evaluation.sentence.split(":")[0] in report._repr_html_()
+    after = {gate.name: gate.verdict for gate in report.evaluation.self_tests}
+    assert after["after training"] == "pass"  # the bundle says until when it was trained
+    assert report.save("page").is_file()
+
+
+def test_the_function_of_ones_own_in_the_documentation_is_evaluated(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shelf)
+    monkeypatch.syspath_prepend(str(shelf))
+    mine = blocks("replay_evaluation.md")[1]
+    assert mine.startswith("# mine.py")
+    (shelf / "mine.py").write_text(mine)
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "mine:policy", "--against", "bundle@champion",
+        "--set", "self_test=false", "--set", "require=nothing",
+    )  # fmt: skip
+    assert code in (0, 3), said
+    assert json.loads((shelf / "out" / "report.json").read_text())["policy"] == "same again"
 
 
 BAD = [

@@ -1,9 +1,10 @@
 """What takes long: kills under load, swaps under load, an hour of simulated users; `make soak` runs it.
 
-    python -m tests.soak.soak_endpoint [--kills 200] [--swaps 100] [--minutes 60] [--load 0]
+    python -m tests.soak.soak_endpoint [--kills 200] [--swaps 100] [--minutes 60] [--rate 0]
 
 Ends with 1 and says so if an acknowledged event is lost or doubled, a request fails during a swap, an answer holds
-another version's list, or memory or latency of the soak rise: the last fifth against the second.
+another version's list, or memory or latency of the soak rise: the last fifth against the second. A rate bounds the
+lists a second of the simulated users, so that an hour fits beside other work.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from recsys.recommender import load_recommender
 from serving.event_log import from_row, replay
 from tests.factories import write_tiny_bundle
 from tests.serving.databases import new_database
-from tests.serving.server import Server, running_server, start_server
+from tests.serving.server import running_server
+from tests.soak.forked_server import ForkedServer, fork_server
 
 MOST_GROWTH_MIB = 30.0
 MOST_SLOWER = 1.5
@@ -55,16 +57,21 @@ def kills(bundle: Path, folder: Path, count: int, engine: str) -> str | None:
     with new_database() if engine == "postgresql" else nullcontext(None) as url:
         options = {} if url is None else {"database": url}
         for turn in range(count):
-            server = start_server(bundle, folder / f"{engine}.sqlite", **options)
+            server = fork_server(bundle, folder / f"{engine}.sqlite", **options)
             server.wait_until_ready()
             asyncio.run(_load_and_kill(server, f"{turn}", accepted))
+            if turn % 20 == 19:
+                print(f"{engine}: {turn + 1} kills, {len(accepted)} acknowledged", flush=True)
         kept = _event_ids(folder / f"{engine}.sqlite", url)
     lost, doubled = len(set(accepted) - set(kept)), len(kept) - len(set(kept))
-    print(f"{engine}: {count} kills, {len(accepted)} acknowledged events, {lost} lost, {doubled} doubled")
+    print(
+        f"{engine}: {count} kills, {len(accepted)} acknowledged events, {lost} lost, {doubled} doubled",
+        flush=True,
+    )
     return f"{engine}: {lost} lost, {doubled} doubled" if lost or doubled else None
 
 
-async def _load_and_kill(server: Server, mark: str, accepted: list[str]) -> None:
+async def _load_and_kill(server: ForkedServer, mark: str, accepted: list[str]) -> None:
     writers = [asyncio.create_task(write_until_dead(server.url, f"{mark}-{n}", accepted)) for n in range(4)]
     before, patience = len(accepted), time.monotonic() + 10
     while len(accepted) == before and time.monotonic() < patience:
@@ -131,11 +138,12 @@ def swaps(folder: Path, count: int) -> str | None:
     return f"{len(failed)} failed, {mixed} mixed: {failed[:1]}" if failed or mixed else None
 
 
-def soak(bundle: Path, folder: Path, minutes: float) -> str | None:
+def soak(bundle: Path, folder: Path, minutes: float, rate: float = 0.0) -> str | None:
     """Let simulated users come, look, click and leave; return what grew."""
-    windows: list[tuple[float, float]] = []  # p50 ms, MiB
+    windows: list[tuple[float, float, float]] = []  # p50 ms, MiB, p99 ms
     with running_server(bundle, folder / "soak.sqlite") as server:
-        until = time.monotonic() + minutes * 60
+        started = time.monotonic()
+        until = started + minutes * 60
         each = minutes * 60 / 10
         with httpx.Client(base_url=server.url, timeout=10) as http:
             number = 0
@@ -151,12 +159,18 @@ def soak(bundle: Path, folder: Path, minutes: float) -> str | None:
                     told = event(user, 0, f"s{number}") | {"item_id": item}
                     http.post("/v1/events", json=told).raise_for_status()
                     number += 1
+                    if rate:
+                        time.sleep(max(0.0, started + number / rate - time.monotonic()))
                     if number % 500 == 0:
                         http.put(f"/v1/items/n{number // 500 % 50}", json={"title": f"Item {number % 40}"})
                         http.delete(f"/v1/users/u{random.randrange(5_000)}").raise_for_status()
                 rss = Path(f"/proc/{server.pid}/status").read_text().split("VmRSS:")[1].split()[0]
-                windows.append((float(np.median(took)) * 1e3, int(rss) / 1024))
-    print(json.dumps([{"p50_ms": round(p50, 2), "mib": round(mib)} for p50, mib in windows]))
+                p50, p99 = np.percentile(np.array(took) * 1e3, [50, 99])
+                windows.append((float(p50), int(rss) / 1024, float(p99)))
+                print(
+                    json.dumps({"lists": number, "p50_ms": p50, "p99_ms": p99, "mib": windows[-1][1]}),
+                    flush=True,
+                )
     early, late = np.array(windows[2:4]).mean(axis=0), np.array(windows[-2:]).mean(axis=0)
     print(
         f"{minutes:g} minutes, {number} lists: p50 {early[0]:.2f} -> {late[0]:.2f} ms, "
@@ -169,20 +183,22 @@ def soak(bundle: Path, folder: Path, minutes: float) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--engines", default="sqlite,postgresql", help="of the kills")
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=0.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = write_tiny_bundle(folder / "bundle")
         wrong = [
             *(
-                [kills(bundle, folder, asked.kills, engine) for engine in ("sqlite", "postgresql")]
+                [kills(bundle, folder, asked.kills, engine) for engine in asked.engines.split(",")]
                 if asked.kills
                 else []
             ),
             swaps(folder, asked.swaps) if asked.swaps else None,
-            soak(bundle, folder, asked.minutes) if asked.minutes else None,
+            soak(bundle, folder, asked.minutes, asked.rate) if asked.minutes else None,
         ]
     told = [each for each in wrong if each is not None]
     if told:

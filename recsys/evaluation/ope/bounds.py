@@ -55,12 +55,17 @@ def confidence_sequence(
             f"rewards reach from {reward.min():g} to {reward.max():g}, must lie in {low:g} to {high:g}; widen the range"
         )
     unit = (reward - low) / (high - low)
-    tail = (1.0 - confidence) / 2.0
-    lower = np.clip(_lower_sequence(weight * unit, tail), 0.0, 1.0)
-    upper = np.clip(1.0 - _lower_sequence(weight * (1.0 - unit), tail), 0.0, 1.0)
-    mean = np.cumsum(weight * unit) / np.arange(1, len(unit) + 1)
+    found = sequence_of_gains(weight * unit, weight * (1.0 - unit), confidence)
     scale = high - low
-    return ConfidenceSequence(low + scale * mean, low + scale * lower, low + scale * upper)
+    return ConfidenceSequence(low + scale * found.mean, low + scale * found.low, low + scale * found.high)
+
+
+def sequence_of_gains(gain: RealArray, rest: RealArray, confidence: float = 0.95) -> ConfidenceSequence:
+    """Return bounds of the running mean of E[gain | past]; gains and rests ≥ 0, E[gain + rest] = 1; (round,)."""
+    tail = (1.0 - confidence) / 2.0
+    lower = np.clip(_lower_sequence(gain, tail), 0.0, 1.0)
+    upper = np.clip(1.0 - _lower_sequence(rest, tail), 0.0, 1.0)
+    return ConfidenceSequence(np.cumsum(gain) / np.arange(1, len(gain) + 1), lower, upper)
 
 
 def _lower_sequence(gain: RealArray, alpha: float) -> RealArray:

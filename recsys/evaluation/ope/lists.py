@@ -7,7 +7,7 @@
 With lists of one item the three are the same, and the estimators those of estimators.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -16,6 +16,7 @@ import numpy as np
 
 from recsys.evaluation.ope.estimators import Terms
 from recsys.evaluation.ope.slates import Slates, slate_pseudo_inverse
+from recsys.evaluation.ope.thresholds import CLIPPING
 from recsys.types import LongArray, RealArray
 
 Assumption = Literal["whole", "cascade", "independent"]
@@ -91,8 +92,11 @@ class ListRounds:
         return self.slates.max_weight
 
 
-def list_columns(lists: ListRounds) -> dict[str, Terms]:
-    """Return the terms of every estimator under the assumption, and of SNIPS under the others."""
+def list_columns(lists: ListRounds, *, many: bool | None = None) -> dict[str, Terms]:
+    """Return the terms of every estimator under the assumption, and of IPS and SNIPS under the others.
+
+    `many` says whether any list of the log has more than one item; None asks these.
+    """
     slates, weights = lists.slates, lists.weights
     reward = slates.reward * slates.shown
     earned = (weights * reward).sum(axis=1)
@@ -115,13 +119,43 @@ def list_columns(lists: ListRounds) -> dict[str, Terms]:
         for strength in SHRINKAGE:
             shrunk = strength * weights / (weights**2 + strength)
             columns[f"dros({strength:g})"] = Terms((shrunk * error).sum(axis=1), base=value)
-    if slates.reward.shape[1] > 1:
+    if many if many is not None else slates.reward.shape[1] > 1:
         for other in ASSUMPTIONS:
             if other != lists.assumption:
                 apart = ListRounds(slates, other)
-                columns[f"snips, {other}"] = Terms((apart.weights * reward).sum(axis=1), apart.weight)
+                gained = (apart.weights * reward).sum(axis=1)
+                columns |= {f"ips, {other}": Terms(gained), f"snips, {other}": Terms(gained, apart.weight)}
         columns["pseudo-inverse"] = slate_pseudo_inverse(slates)
     return columns
+
+
+def family_columns(lists: ListRounds) -> dict[str, Terms]:
+    """Return clipped IPS and Switch-DR at every threshold that one may be chosen from (thresholds.py)."""
+    slates, weights = lists.slates, lists.weights
+    reward = slates.reward * slates.shown
+    columns = {
+        f"clipped({most:g})": Terms((np.minimum(weights, most) * reward).sum(axis=1)) for most in CLIPPING
+    }
+    if slates.q_logged is not None and slates.value is not None and lists.assumption != "whole":
+        error = weights * (slates.reward - slates.q_logged) * slates.shown
+        value = (lists.before * slates.value).sum(axis=1)
+        for most in CLIPPING:
+            columns[f"switch({most:g})"] = Terms((error * (weights <= most)).sum(axis=1), base=value)
+    return columns
+
+
+def families(names: Collection[str]) -> dict[str, list[str]]:
+    """Return the families that were summed, by name: settings from the least bias to the most."""
+
+    def members(family: str, settings: Sequence[float]) -> list[str]:
+        return [f"{family}({value:g})" for value in sorted(settings, reverse=True)]
+
+    found = {
+        "clipped": ["ips", *members("clipped", CLIPPING)],
+        "switch": ["dr", *members("switch", CLIPPING)],
+        "dros": ["dr", *members("dros", SHRINKAGE)],
+    }
+    return {family: list(each) for family, each in found.items() if set(each) <= set(names)}
 
 
 def floored_columns(lists: ListRounds, floors: Mapping[float, str]) -> dict[str, Terms]:

@@ -6,16 +6,18 @@ bucket of users, the sums, and a sample of weights for pictures and self-tests.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from recsys.config import RewardConfig
 from recsys.errors import UserError
+from recsys.evaluation.intervals import Interval
 from recsys.evaluation.ope.accumulate import Accumulator, hashed
 from recsys.evaluation.ope.estimators import Terms
-from recsys.evaluation.ope.lists import Assumption, ListRounds, floored_columns, list_columns
+from recsys.evaluation.ope.lists import Assumption, ListRounds, family_columns, floored_columns, list_columns
 from recsys.evaluation.ope.sums import BLOCKS, LOGGING, Sums
+from recsys.evaluation.replay.cells import add_some, cell_order, cells_of
 from recsys.evaluation.replay.drive import (
     HISTORY_EVENTS,
     ReplayedLists,
@@ -24,17 +26,17 @@ from recsys.evaluation.replay.drive import (
 )
 from recsys.evaluation.replay.log import EventSource, RequestTable
 from recsys.evaluation.replay.policies import EvaluationPolicy
+from recsys.evaluation.replay.sessions import SessionSteps, chained
 from recsys.evaluation.replay.tally import Tally, Vocabulary
+from recsys.randomness import numpy_generator
 from recsys.types import LongArray, RealArray
 
 FLOORS: Final = {0.0001: "floor(0.0001)", 0.001: "floor(0.001)", 0.01: "floor(0.01)"}
-EVENTS_USED: Final = (0, 1, 3, 5, 10, 30)  # cold users by events used: from this many up to the next
-AGES_DAYS: Final = (0.0, 1.0, 7.0, 30.0)
 PERIODS: Final = 6
+Horizon = Literal["list", "session"]
 SAMPLE: Final = 100_000  # lists kept for pictures and self-tests
 _DAY_S: Final = 86_400.0
-
-CellNames = Callable[[ReplayedLists], Mapping[str, LongArray]]  # segment name -> cell of each list, −1 = none
+_FEW: Final = (LOGGING, "snips", "dr")  # what cohorts and stretches of time are told by
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class ReplayOptions:
     max_weight: float = np.inf
     reward_range: tuple[float, float] | None = None  # of a list's total reward
     use_model: bool = True
+    horizon: Horizon = "list"  # whose reward is counted
+    any_time: bool = False  # the verdict may be read again and again while the log grows
+    every_estimator: bool = False  # shown; else those of a family stand behind the one that is chosen
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -65,6 +70,9 @@ class Sample:
     cluster: LongArray
     time: LongArray
     propensity: RealArray  # of the first item
+    earned: Mapping[str, RealArray]  # Σ_k W_k r_k
+    length: LongArray
+    item_reward: tuple[float, float]  # least and most of one shown item, as seen
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ class Replayed:
     width: int  # positions of the longest list
     versions: Mapping[str, int]  # lists by the policy_version that logged them
     has_model: bool
+    sessions: Mapping[str, Mapping[str, Interval]]  # by policy; of horizon "session"
 
 
 def replay_policies(
@@ -108,7 +117,7 @@ def replay_policies(
     vocabulary, tally = Vocabulary(), Tally()
     model = fit_list_model(source, options.reward, options.window_s, vocabulary)
     span = _span(vocabulary)
-    kept = _Kept(policies, options, span, len(vocabulary))
+    kept = _Kept(policies, options, span, len(vocabulary), vocabulary.width)
     for lists in replay(
         source,
         policies,
@@ -123,6 +132,10 @@ def replay_policies(
         on_request,
         propensities,
     ):
+        kept.compare_own(lists)
+        if options.horizon == "session" and len(lists):
+            lists, state = chained(lists)
+            kept.steps.add(lists, state)
         kept.add(lists)
     if not tally.requests:
         reasons = (
@@ -144,6 +157,7 @@ class _Kept:
         options: ReplayOptions,
         span: tuple[int, int],
         items: int,
+        width: int,
     ) -> None:
         self._policies, self._options, self._span = policies, options, span
         self._all = Accumulator()
@@ -152,13 +166,16 @@ class _Kept:
         self._early, self._late = np.zeros(items), np.zeros(items)
         self._samples: list[Sample] = []
         self._agreement = {name: Agreement() for name in policies}
+        self._many = width > 1 or options.horizon == "session"
         self._width = 1
+        self.steps = SessionSteps()
         self._versions: dict[str, int] = {}
         self._sampled = 0
 
     def add(self, lists: ReplayedLists) -> None:
         rounds = {name: ListRounds(slates, self._options.assumption) for name, slates in lists.slates.items()}
-        columns = columns_of(rounds)
+        columns = columns_of(rounds, many=self._many)
+        few = {name: terms for name, terms in columns.items() if name.split("/")[-1] in _FEW}
         first = next(iter(rounds.values()))
         assert first.cluster is not None  # noqa: S101 - drive gives users
         block = hashed(first.cluster, BLOCKS)
@@ -168,23 +185,21 @@ class _Kept:
             (lists.time - self._span[0]) * PERIODS // max(self._span[1] - self._span[0], 1), 0, PERIODS - 1
         )
         for number in np.unique(period).tolist():
-            _add_some(
-                self._periods.setdefault(number, Accumulator()), rounds, columns, block, period == number
-            )
+            add_some(self._periods.setdefault(number, Accumulator()), rounds, few, block, period == number)
         for segment, (cell, names) in cells_of(lists).items():
             for number in np.unique(cell[cell >= 0]).tolist():
                 into = self._cells.setdefault((segment, names[number]), Accumulator())
-                _add_some(into, rounds, columns, block, cell == number)
+                add_some(into, rounds, few, block, cell == number)
         third = (lists.time - self._span[0]) / max(self._span[1] - self._span[0], 1)
         for count, rows in ((self._early, third < 1 / 3), (self._late, third >= 2 / 3)):
             shown = lists.item[rows]
             count += np.bincount(shown[shown >= 0], minlength=len(count))
         for version in lists.versions:
             self._versions[version] = self._versions.get(version, 0) + 1
-        self._compare_own(lists)
-        self._keep_some(lists, rounds)
+        self._keep_some(lists, rounds, columns)
 
-    def _compare_own(self, lists: ReplayedLists) -> None:
+    def compare_own(self, lists: ReplayedLists) -> None:
+        """Hold what policies would draw now against what they drew for lists of their own."""
         for name, policy in self._policies.items():
             version = getattr(policy, "version", None)
             own = np.array([bool(version) and text.split(" ")[0] == version for text in lists.versions])
@@ -196,13 +211,16 @@ class _Kept:
             old = self._agreement[name]
             self._agreement[name] = Agreement(old.lists + int(own.sum()), max(old.largest_gap, float(gap)))
 
-    def _keep_some(self, lists: ReplayedLists, rounds: Mapping[str, ListRounds]) -> None:
+    def _keep_some(
+        self, lists: ReplayedLists, rounds: Mapping[str, ListRounds], columns: Mapping[str, Terms]
+    ) -> None:
         if self._sampled >= SAMPLE:
             return
         part = slice(0, SAMPLE - self._sampled)
         first = next(iter(rounds.values()))
         assert first.cluster is not None  # noqa: S101
         weight = {name: each.weight[part] for name, each in rounds.items()}
+        shown = first.slates.reward[part][first.slates.shown[part]]
         self._samples.append(
             Sample(
                 weight,
@@ -210,6 +228,12 @@ class _Kept:
                 first.cluster[part],
                 lists.time[part],
                 first.slates.propensity[part, 0],
+                {
+                    name: columns[f"{name}/ips" if len(rounds) > 1 else "ips"].numerator[part]
+                    for name in rounds
+                },
+                first.slates.length[part],
+                (float(shown.min(initial=0.0)), float(shown.max(initial=0.0))),
             )
         )
         self._sampled += len(self._samples[-1].reward)
@@ -222,11 +246,18 @@ class _Kept:
             np.concatenate([part.cluster for part in self._samples]),
             np.concatenate([part.time for part in self._samples]),
             np.concatenate([part.propensity for part in self._samples]),
+            {name: np.concatenate([part.earned[name] for part in self._samples]) for name in names},
+            np.concatenate([part.length for part in self._samples]),
+            (
+                min(part.item_reward[0] for part in self._samples),
+                max(part.item_reward[1] for part in self._samples),
+            ),
         )
+        chance = numpy_generator(self._options.seed, "sessions")
         return Replayed(
             names,
             self._all.sums(),
-            {key: self._cells[key].sums() for key in sorted(self._cells, key=_cell_order)},
+            {key: self._cells[key].sums() for key in sorted(self._cells, key=cell_order)},
             {number: self._periods[number].sums() for number in sorted(self._periods)},
             self._early,
             self._late,
@@ -237,87 +268,18 @@ class _Kept:
             self._width,
             dict(sorted(self._versions.items(), key=lambda pair: -pair[1])),
             self._options.use_model and self._options.assumption != "whole",
+            {name: self.steps.estimates(name, self._options.confidence, chance) for name in names},
         )
 
 
-def columns_of(rounds: Mapping[str, ListRounds]) -> dict[str, Terms]:
+def columns_of(rounds: Mapping[str, ListRounds], *, many: bool) -> dict[str, Terms]:
     """Return every column of every policy, named "policy/estimator", and what the log earned."""
     columns = {LOGGING: Terms(next(iter(rounds.values())).reward)}
     for policy, lists in rounds.items():
         prefix = f"{policy}/" if len(rounds) > 1 else ""
-        terms = {**list_columns(lists), **floored_columns(lists, FLOORS)}
+        terms = {**family_columns(lists), **list_columns(lists, many=many), **floored_columns(lists, FLOORS)}
         columns |= {f"{prefix}{name}": each for name, each in terms.items()}
     return columns
-
-
-def cells_of(lists: ReplayedLists) -> dict[str, tuple[LongArray, list[str]]]:
-    """Return the cell of each list in every segment: events used, age of the first item, users' attributes."""
-    used = np.searchsorted(EVENTS_USED, lists.events_used, side="right") - 1
-    steps = [*EVENTS_USED, None]
-    used_names = [
-        f"{a}" if b is not None and b == a + 1 else f"{a}–{b - 1}" if b is not None else f"{a} or more"
-        for a, b in zip(EVENTS_USED, steps[1:], strict=True)
-    ]
-    age = np.searchsorted(
-        np.array(AGES_DAYS) * _DAY_S, np.nan_to_num(lists.first_item_age_s, nan=-1.0), side="right"
-    )
-    age_names = ["below 1 day", "1 to 7 days", "7 to 30 days", "30 days or more"]
-    found = {
-        "events used": (used.astype(np.int64), used_names),
-        "age of the first item": ((age - 1).astype(np.int64), age_names),
-    }
-    for name, values in lists.attributes.items():
-        names, codes = np.unique(np.array(values, str), return_inverse=True)
-        found[name] = (codes.astype(np.int64), names.tolist())
-    return found
-
-
-def _cell_order(key: tuple[str, str]) -> tuple[str, float, str]:
-    number = key[1].split("–")[0].split(" ")[0]
-    return key[0], float(number) if number.isdigit() else -1.0, key[1]
-
-
-@dataclass(frozen=True)
-class _Some:
-    """Some of the lists, for a cell's sums."""
-
-    weight: RealArray
-    reward: RealArray
-    residual: RealArray
-    propensity: RealArray
-    cluster: LongArray | None
-    max_weight: float
-
-    def __len__(self) -> int:
-        return len(self.reward)
-
-
-def _add_some(
-    into: Accumulator,
-    rounds: Mapping[str, ListRounds],
-    columns: Mapping[str, Terms],
-    block: LongArray,
-    rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> None:
-    def cut(array: RealArray | None) -> RealArray | None:
-        return None if array is None else array[rows]
-
-    some = {
-        name: _Some(
-            each.weight[rows],
-            each.reward[rows],
-            each.residual[rows],
-            each.propensity[rows],
-            None,
-            each.max_weight,
-        )
-        for name, each in rounds.items()
-    }
-    parts = {
-        name: Terms(terms.numerator[rows], cut(terms.denominator), cut(terms.base))
-        for name, terms in columns.items()
-    }
-    into.add(some, parts, block[rows])
 
 
 def _span(vocabulary: Vocabulary) -> tuple[int, int]:

@@ -56,7 +56,7 @@ def fit_list_model(
     for frame in source:
         codes = vocabulary.codes(frame[c.ITEM_ID])
         earned = attribute(frame, codes, config, window_s)
-        requests = requests_of(frame, codes, need_propensity=False)
+        requests = requests_of(frame, codes, need_propensity=False, source=source)
         model.learn(_clusters(requests.who), requests.item, _at(earned.reward, requests.row), requests.length)
         note_first_shown(vocabulary, requests)
     return model
@@ -80,7 +80,7 @@ def replay(
     for frame in source:
         codes = vocabulary.codes(frame[c.ITEM_ID])
         earned = attribute(frame, codes, config, window_s)
-        requests = requests_of(frame, codes, need_propensity=propensities is None)
+        requests = requests_of(frame, codes, need_propensity=propensities is None, source=source)
         count(tally, frame, requests, earned)
         if not len(requests):
             continue

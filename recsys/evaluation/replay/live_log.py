@@ -23,6 +23,9 @@ from recsys.logs.live_tables import (
     RECEIVED_AT,
 )
 
+WITH_IDS: Final = pa.schema(
+    [field.with_nullable(True) for field in (pa.field(c.EVENT_ID, pa.string()), *SCHEMA)]
+)
 _ROWS: Final = 50_000
 _OWN: Final = tuple(name for name in NEEDED if name not in (RECEIVED_AT, "request"))
 _IMPRESSION: Final = f"v.{c.EVENT_TYPE} = '{c.IMPRESSION}'"
@@ -30,7 +33,7 @@ _INLINE: Final = f"v.{c.USER_ID} IS NULL AND {_IMPRESSION}"  # what they were dr
 # a list's line stands at its first item; what a client showed alone may have no position
 _FIRST: Final = f"{_IMPRESSION} AND COALESCE(v.{c.POSITION}, 0) = 0"
 _STATEMENT: Final = f"""
-SELECT {", ".join(f"v.{name}" for name in _OWN)},
+SELECT v.{c.EVENT_ID}, {", ".join(f"v.{name}" for name in _OWN)},
        CASE WHEN {_IMPRESSION} THEN NULL ELSE e.{RECEIVED_AT} END,
        CASE WHEN {_FIRST} THEN i.request END, i.seed, i.served_by, i.candidates
 FROM {LOGGED_EVENTS_VIEW} AS v
@@ -63,11 +66,16 @@ def from_store(
     rows = events + _LIST * lists
 
     def batches() -> Iterator[pa.Table]:
-        cursor = connection.execute(_STATEMENT)
-        while found := cursor.fetchmany(_ROWS):
-            yield _table(found)
+        return store_batches(connection)
 
     return EventSource(name, batches, max(1, -(-rows // rows_per_bucket)), changes_of(connection))
+
+
+def store_batches(connection: Connection) -> Iterator[pa.Table]:
+    """Yield what a store holds in the columns of a log, event ids first."""
+    cursor = connection.execute(_STATEMENT)
+    while found := cursor.fetchmany(_ROWS):
+        yield _table(found)
 
 
 def changes_of(connection: Connection) -> tuple[ItemChange, ...]:
@@ -78,7 +86,7 @@ def changes_of(connection: Connection) -> tuple[ItemChange, ...]:
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> pa.Table:
-    width = len(_OWN)
+    width = 1 + len(_OWN)
     columns = list(zip(*rows, strict=True)) or [()] * (width + 5)
     request = [
         None
@@ -93,7 +101,6 @@ def _table(rows: Sequence[Sequence[Any]]) -> pa.Table:
         pa.array(list(values), pa.int64()).cast(field.type)
         if field.name == c.TIMESTAMP
         else pa.array(list(values), field.type)
-        for values, field in zip(given, SCHEMA, strict=True)
+        for values, field in zip(given, WITH_IDS, strict=True)
     ]
-    loose = pa.schema([field.with_nullable(True) for field in SCHEMA])
-    return pa.Table.from_arrays(arrays, schema=loose)
+    return pa.Table.from_arrays(arrays, schema=WITH_IDS)

@@ -7,7 +7,7 @@ events in time order are all that time order asks for.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from recsys.errors import UserError
 from recsys.evaluation.replay.lines import LoggedLine, line_of
 from recsys.live_catalogue import ItemChange
 from recsys.logs.schema import EVENTS
-from recsys.types import LongArray, RealArray
+from recsys.types import BoolArray, LongArray, RealArray
 
 CHANGES_FILE: Final = "item_changes.parquet"
 RECEIVED_AT: Final = "received_at"  # nanoseconds; of the endpoint's events, when they arrived
@@ -54,6 +54,8 @@ class EventSource:
     batches: Callable[[], Iterable[pa.Table]]  # reads everything once, in bounded pieces
     buckets: int
     changes: Sequence[ItemChange] = ()  # of the catalogue while the log was made, by revision
+    since_us: int | None = None  # earlier lists are history alone: nobody is asked what they would have shown
+    until_us: int | None = None  # so are lists from then on
 
     def __iter__(self) -> Iterator[pd.DataFrame]:
         """Yield the events of each bucket of users, sorted by user and time."""
@@ -62,6 +64,10 @@ class EventSource:
             frame = _frame(pa.concat_tables(parts).to_pandas()) if parts else pd.DataFrame()
             if len(frame):
                 yield frame
+
+    def between(self, since_us: int | None, until_us: int | None = None) -> "EventSource":
+        """Return the same events, of which only lists in since ≤ time < until (microseconds) are replayed."""
+        return replace(self, since_us=since_us, until_us=until_us)
 
 
 def from_table(
@@ -72,12 +78,13 @@ def from_table(
     return EventSource(name, lambda: [table], 1, tuple(changes))
 
 
-def from_parquet(path: Path, rows_per_bucket: int = 2_000_000) -> EventSource:
+def from_parquet(path: Path | str, rows_per_bucket: int = 2_000_000) -> EventSource:
     """Return events in a Parquet file or a folder of them; a folder with `events/` inside means that.
 
     The log is read once per bucket, so that memory is bounded by rows_per_bucket, whatever its order. Raises UserError
     if there is nothing to read or a column is missing.
     """
+    path = Path(path)
     changes = read_changes(path)
     if (path / "events").is_dir():
         path = path / "events"
@@ -167,9 +174,13 @@ class RequestTable:
 
 
 def requests_of(
-    frame: pd.DataFrame, item_code: np.ndarray[Any, Any], *, need_propensity: bool = True
+    frame: pd.DataFrame,
+    item_code: np.ndarray[Any, Any],
+    *,
+    need_propensity: bool = True,
+    source: EventSource | None = None,
 ) -> RequestTable:
-    """Return the requests of a bucket; `item_code` has the code of each event's item, (event,)."""
+    """Return the requests of a bucket, those in the window of its source; `item_code` is of each event, (event,)."""
     dropped: Counter[str] = Counter()
     shown = np.flatnonzero((frame[c.EVENT_TYPE] == c.IMPRESSION).to_numpy())
     named = frame[c.RECOMMENDATION_ID].notna().to_numpy()[shown]
@@ -197,8 +208,12 @@ def requests_of(
         bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
         dropped[why] += int((bad & good).sum())
         good &= ~bad
+    good &= _in_window(frame["time"].to_numpy()[shown[starts]], source)
     text = frame[REQUEST].to_numpy(object)
-    lines = [_line(text[shown[start]], frame["who"].iloc[shown[start]]) for start in starts.tolist()]
+    lines = [
+        _line(text[shown[start]], frame["who"].iloc[shown[start]]) if wanted else None
+        for start, wanted in zip(starts.tolist(), good.tolist(), strict=True)
+    ]
     popular = np.array([line is not None and line.served_by == "popular" for line in lines], np.bool_)
     inline = np.array([line is not None and line.inline for line in lines], np.bool_)
     for wrong, why in (
@@ -231,6 +246,15 @@ def requests_of(
         _sessions(frame, first),
         +dropped,
     )
+
+
+def _in_window(time: LongArray, source: EventSource | None) -> BoolArray:
+    inside = np.ones(len(time), bool)
+    if source is not None and source.since_us is not None:
+        inside &= time >= source.since_us
+    if source is not None and source.until_us is not None:
+        inside &= time < source.until_us
+    return inside
 
 
 def _line(text: Any, who: str) -> LoggedLine | None:

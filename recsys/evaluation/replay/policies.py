@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -99,8 +100,10 @@ class ServedPolicy:
         exclude_seen: bool = True,
         adapt: bool = True,
         greedy: bool = False,
+        trained_until: datetime | None = None,
     ) -> None:
         self._recommender = recommender
+        self.trained_until = trained_until  # of the newest event that it learnt from, if that is known
         self._exclude_seen, self._adapt, self._greedy = exclude_seen, adapt, greedy
         self.name = name or recommender.version
         self.reads_impressions = recommender.reads_impressions
@@ -111,6 +114,11 @@ class ServedPolicy:
     def item_ids(self) -> Sequence[ExternalId]:
         """External ids by item index, those added since the bundle was made behind its own."""
         return self._recommender.catalogue.item_ids
+
+    @property
+    def catalogue(self) -> LiveCatalogue:
+        """What the items are, as of the request at hand."""
+        return self._recommender.catalogue
 
     @property
     def version(self) -> str:

@@ -34,6 +34,7 @@ class Vocabulary:
     def __init__(self) -> None:
         self._code: dict[str, int] = {}
         self.first_shown: dict[int, int] = {}
+        self.width = 1  # positions of the longest list
         self.span = (2**62, -(2**62))  # microseconds of the first and last request
 
     def __len__(self) -> int:
@@ -59,15 +60,16 @@ def count(tally: Tally, frame: pd.DataFrame, requests: RequestTable, earned: Att
     tally.by_item += earned.by_item
     tally.unclaimed += earned.unclaimed
     tally.reward_total += float(earned.reward.sum())
-    if len(frame):
-        tally.last_time = max(tally.last_time, int(frame["time"].max()))
-        tally.first_time = min(tally.first_time, int(frame["time"].min()))
+    if len(requests):  # what is merely history may be older than the training
+        tally.last_time = max(tally.last_time, int(requests.time.max()))
+        tally.first_time = min(tally.first_time, int(requests.time.min()))
 
 
 def note_first_shown(vocabulary: Vocabulary, requests: RequestTable) -> None:
     """Remember when each item was first shown."""
     if not len(requests):
         return
+    vocabulary.width = max(vocabulary.width, requests.item.shape[1])
     shown = requests.item >= 0
     times = np.broadcast_to(requests.time[:, None], requests.item.shape)[shown]
     items = requests.item[shown]

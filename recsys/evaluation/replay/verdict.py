@@ -1,7 +1,7 @@
 """From sums to a verdict: is the challenger better than the champion, how sure is that, and may these logs say so?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,17 +18,26 @@ from recsys.evaluation.ope.gates import (
     weight_gates,
 )
 from recsys.evaluation.ope.likelihood import likelihood_interval
-from recsys.evaluation.ope.lists import SHRINKAGE, Assumption
+from recsys.evaluation.ope.lists import ASSUMPTIONS, CLIP, SHRINKAGE, Assumption, families
 from recsys.evaluation.ope.sums import LOGGING, Sums
-from recsys.evaluation.replay.comparison import FLOORS, Replayed, ReplayOptions
+from recsys.evaluation.ope.thresholds import CLIPPING, least_error, slope
+from recsys.evaluation.replay.comparison import FLOORS, Horizon, Replayed, ReplayOptions
 from recsys.evaluation.replay.selftests import own_mean, own_mean_gate, same_policy_gate
 from recsys.evaluation.replay.tables import CohortRow, PeriodRow, cohort_rows, column, histogram, period_rows
+from recsys.evaluation.replay.watch import WatchRow, watch_rows
 
 Decision = Literal["better", "worse", "no difference seen", "cannot say"]
-_SAID: Mapping[Assumption, str] = {
-    "whole": "a reward may hang on the whole list",
-    "cascade": "a reward hangs on its item and those above it",
-    "independent": "a reward hangs on its own item and position alone",
+_SAID: Mapping[Horizon, Mapping[Assumption, str]] = {
+    "list": {
+        "whole": "a reward may hang on the whole list",
+        "cascade": "a reward hangs on its item and those above it",
+        "independent": "a reward hangs on its own item and position alone",
+    },
+    "session": {
+        "whole": "a reward may hang on all that the session shows",
+        "cascade": "a reward hangs on its item and all that the session showed before it",
+        "independent": "a reward hangs on its own item and position alone",
+    },
 }
 
 
@@ -74,6 +83,7 @@ class Evaluation:
     assumption: str
     provenance: Mapping[str, object]
     weights: Mapping[str, tuple[Sequence[float], Sequence[int]]]  # edges and counts of the weights, by policy
+    watched: Sequence[WatchRow]  # the first difference with bounds that hold at every moment at once
 
     @property
     def refused(self) -> bool:
@@ -113,13 +123,22 @@ def judge(
     if champion is not None:
         pairs = [(challenger, champion), *pairs, (champion, LOGGING)]
     differences = [_difference(replayed, a, b, headline, options) for a, b in pairs]
+    watched = watch_rows(replayed, options, *pairs[0])
+    if options.any_time:
+        differences[0] = _at_any_time(differences[0], watched[-1])
     blocking = [
         gate
         for gate in [*gates[challenger], *(gates[champion] if champion else []), *tests]
         if gate.verdict == "fail"
     ]
     decision, sentence = _verdict(
-        challenger, differences[0], blocking, options, replayed.width, headline, estimated_propensities
+        challenger,
+        differences[0],
+        blocking,
+        options,
+        replayed.width,
+        "IPS, at any time" if options.any_time else headline.upper(),
+        estimated_propensities,
     )
     return Evaluation(
         decision,
@@ -133,9 +152,10 @@ def judge(
         tests,
         cohort_rows(replayed, challenger, champion, headline, options, least_cell),
         period_rows(replayed, challenger, headline, options),
-        "lists of one item" if replayed.width == 1 else _SAID[options.assumption],
+        "lists of one item" if replayed.width == 1 else _SAID[options.horizon][options.assumption],
         dict(provenance or {}),
         {name: histogram(weight) for name, weight in replayed.sample.weight.items()},
+        watched,
     )
 
 
@@ -154,9 +174,9 @@ def _verdict(
         why = "; ".join(dict.fromkeys(f"{gate.name}: {gate.says}" for gate in blocking[:3]))
         return "cannot say", f"These logs cannot say whether {challenger} is better than {against}: {why}."
     sure = f"{options.confidence:.0%} interval {row.low:+.4g} to {row.high:+.4g}"
-    assumed = "" if width == 1 else f", if {_SAID[options.assumption]}"
+    assumed = "" if width == 1 else f", if {_SAID[options.horizon][options.assumption]}"
     warned = ", on propensities that were estimated" if estimated else ""
-    how = f"{row.value:+.4g} a list ({row.relative:+.1%}; {sure}; {headline.upper()}{assumed}{warned})"
+    how = f"{row.value:+.4g} a {options.horizon} ({row.relative:+.1%}; {sure}; {headline}{assumed}{warned})"
     if row.low > 0:
         return "better", f"{challenger} is better than {against}: {how}."
     if row.high < 0:
@@ -199,18 +219,45 @@ def _estimates(replayed: Replayed, options: ReplayOptions, headline: str) -> lis
     """Return every estimator of every policy; the one that decides, SNIPS and the log have likelihood intervals."""
     sums = replayed.sums
     large = clustered_intervals(sums, options.confidence)
-    floors = set(FLOORS.values())
+    hidden = set(FLOORS.values())
+    if not options.every_estimator:
+        hidden |= {f"clipped({value:g})" for value in CLIPPING if value != CLIP}
+        hidden |= {f"switch({value:g})" for value in CLIPPING} | {f"ips, {name}" for name in ASSUMPTIONS}
     rows = []
     for place, name in enumerate(sums.names):
         policy = LOGGING if name == LOGGING else replayed.policies[sums.policy_of(place) or 0]
         estimator = "mean reward" if name == LOGGING else name.split("/")[-1]
-        if estimator in floors:
+        if estimator in hidden:
             continue
         if estimator in (headline, "snips", "ips", "mean reward"):
             got, how = _likelihood(sums, {name: 1.0}, options), "likelihood"
         else:
             got, how = large[name], "clustered"
         rows.append(EstimateRow(policy, estimator, got.mean, got.low, got.high, how))
+    for policy in replayed.policies:
+        rows += _chosen(replayed, policy, options, large)
+        for name, got in replayed.sessions[policy].items():
+            rows.append(EstimateRow(policy, name, got.mean, got.low, got.high, "bootstrap"))
+    order = {policy: place for place, policy in enumerate((LOGGING, *replayed.policies))}
+    return sorted(rows, key=lambda row: order[row.policy])
+
+
+def _chosen(
+    replayed: Replayed, policy: str, options: ReplayOptions, large: Mapping[str, Interval]
+) -> list[EstimateRow]:
+    """Return of each family what SLOPE and the least estimated squared error choose, with the setting's interval."""
+    prefix = column(replayed, policy, "")
+    own = [name.removeprefix(prefix) for name in replayed.sums.names if name.startswith(prefix)]
+    rows = []
+    for family, names in families(own).items():
+        places = [prefix + name for name in names]
+        for how, found in (
+            ("SLOPE", slope(replayed.sums, places, options.confidence)),
+            ("least error", least_error(replayed.sums, places, places[0])),
+        ):
+            got = large[found.name]
+            name = f"{family} by {how}: {found.name.removeprefix(prefix)}"
+            rows.append(EstimateRow(policy, name, got.mean, got.low, got.high, "clustered, setting chosen"))
     return rows
 
 
@@ -235,6 +282,12 @@ def _difference(
         max(exact.high, large.high),
         exact.mean / other if other else float("nan"),
     )
+
+
+def _at_any_time(row: DifferenceRow, last: WatchRow) -> DifferenceRow:
+    """Return a difference by IPS with bounds that hold whenever they are read."""
+    other = row.value / row.relative if row.relative else float("nan")
+    return replace(row, value=last.value, low=last.low, high=last.high, relative=last.value / other)
 
 
 def may_pass(evaluation: Evaluation, require: Literal["better", "not-worse"], margin: float = 0.0) -> bool:

@@ -1,6 +1,7 @@
 """One self-contained HTML page: the verdict in a sentence, why to believe it, the figures, the method."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
@@ -36,6 +37,10 @@ _METHOD: Final = (
     "likelier the policy is to show it (Swaminathan &amp; Joachims 2015). <b>Replay</b> keeps what the policy would "
     "have shown anyway (Li et al. 2011) and is right only if all was shown equally often. <b>DM</b> is the model "
     "alone; it is never evidence.",
+    "<b>SLOPE</b> (Su et al. 2020) and the least estimated squared error choose how far a family of estimators is "
+    "clipped, switched or shrunk. For whole sessions, weights multiply over all that a session shows; <b>weighted</b> "
+    "forms divide each step by the mean weight of all sessions there, <b>marginalised</b> ones weigh a step by how "
+    "often its state, the responses so far, is visited.",
     "<b>Likelihood</b> intervals are Cressie-Read intervals of users' sums under the constraint that weights have "
     "mean 1 (Karampatziakis et al. 2020); <b>clustered</b> ones are large-sample intervals over users. Differences "
     "are paired: both policies on the same lists. Cohorts of one segment have bounds that hold for all at once.",
@@ -108,6 +113,11 @@ def as_html(evaluation: Evaluation) -> str:
         *_cohorts(evaluation),
         "<h2>Over time</h2>",
         _periods(evaluation, GREY if weak else BLUE),
+        "<h2>Had it been watched</h2>",
+        '<p class="note">The difference by IPS after so many lists, with bounds that hold at all moments at once: '
+        "they may be read daily, and a decision taken when they leave 0 behind. The least and the largest reward of an "
+        "item are those seen.</p>",
+        _watched(evaluation, GREY if weak else BLUE),
         "<h2>Method</h2>",
         *[f'<p class="note">{text}</p>' for text in _METHOD],
         "<h2>Provenance</h2>",
@@ -182,6 +192,18 @@ def _periods(evaluation: Evaluation, colour: str) -> str:
         for row in evaluation.periods
     ]
     return intervals(lines, None, "value over time")
+
+
+def _watched(evaluation: Evaluation, colour: str) -> str:
+    lines = [
+        Line(f"{_day(row.time)}, {row.lists:,}", row.value, row.low, row.high, colour)
+        for row in evaluation.watched
+    ]
+    return intervals(lines, 0.0, "difference as it could be read over time")
+
+
+def _day(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _gates(gates: Sequence[Gate]) -> str:

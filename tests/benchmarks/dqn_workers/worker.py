@@ -2,9 +2,10 @@
 
 A worker is a process of its own, because the peers' pins clash. It says "ready"; for every line "n kernels" that it
 reads it takes n steps and answers with the CPU seconds that they took, all threads of the process together. Kernels
-"default" are those that torch picks; "onednn" lets oneDNN multiply float32 matrices, which it does twice as fast on
-processors for which MKL has no AVX-512 code. The setting allows bfloat16 inside, so it is only used where a product
-shows that none is: elsewhere "onednn" is answered with "inexact".
+"default" are those that a library comes with (ours asks for oneDNN's where they are exact); "onednn" lets oneDNN
+multiply float32 matrices, which it does twice as fast on processors for which MKL has no AVX-512 code. The setting
+allows bfloat16 inside, so it is only used where a product shows that none is: elsewhere "onednn" is answered with
+"inexact".
 """
 
 import os
@@ -43,9 +44,9 @@ def read_log(path: str) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def use_kernels(name: str) -> bool:
+def use_kernels(name: str, own: str) -> bool:
     """Choose who multiplies float32 matrices; return whether the products have float32's accuracy."""
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if name == "onednn" else "none"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if name == "onednn" else own
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(BATCH, HIDDEN[0], generator=generator) for _ in range(2))
     gap = (left @ right.T).double() - left.double() @ right.double().T
@@ -56,10 +57,11 @@ def serve(step: Callable[[], object]) -> None:
     """Take as many steps as asked for and tell their CPU seconds, until there is nothing more to read."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not answer in our place
+    own = torch.backends.mkldnn.matmul.fp32_precision
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         steps, kernels = line.split()
-        if not use_kernels(kernels):
+        if not use_kernels(kernels, own):
             print("inexact", file=answers, flush=True)
             continue
         began = time.process_time()
