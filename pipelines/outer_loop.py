@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.transferring import Warmth, warm_head
 from recsys.adaptation import AdaptationHead, AdaptationPrior
 from recsys.config import MetatrainConfig, RunConfig
 from recsys.gradient_adaptation import GradientLoop
@@ -22,6 +23,7 @@ from recsys.learning.meta import MetaLearner, MetaLosses
 from recsys.learning.optimizer import grouped_optimizer, step
 from recsys.learning.target_network import frozen_copy
 from recsys.logs.prepared import PreparedLog
+from recsys.mdp.support_policies import OtherPolicies
 from recsys.mdp.tasks import TaskBatch, old_and_new_tasks, task_batches, task_starts
 from recsys.mdp.windows import Windows, batches, cut_windows, read_windows
 from recsys.models.q_network import QNetwork
@@ -40,6 +42,7 @@ class OuterLoop:
     learner: MetaLearner
     optimizer: torch.optim.Optimizer
     starts: Windows  # of new tasks
+    others: OtherPolicies | None  # whose logs a share of the supports is resampled for
     old: LongArray  # histories that are replayed in prior mode
     new: LongArray  # histories that new tasks are cut from
     chance: np.random.Generator
@@ -50,6 +53,7 @@ class OuterLoop:
         pretrained: Path,  # folder of the `pretrain` step
         config: RunConfig,
         inner: Callable[[AdaptationPrior], GradientLoop] | None = None,  # none = the closed form
+        warmth: Warmth | None = None,  # none = evidence starts from the rewards of this log
     ) -> "OuterLoop":
         """Return the loop before its first step."""
         settings, seed = config.metatrain, config.seed
@@ -79,8 +83,15 @@ class OuterLoop:
             torch.tensor([log.info.reward_base.get(name, 0.0) for name in log.info.event_types]),
             settings.initial_scale,
         )
+        if warmth is not None:
+            warm_head(head, warmth, log.info.event_types)
         optimizer = outer_optimizer(network, head, settings, loop)
-        return OuterLoop(log, config, learner, optimizer, starts, old, new, chance)
+        others = None
+        if settings.other_share > 0:
+            others = OtherPolicies(
+                settings.other_share, settings.other_policies, statistics.popularity, statistics.factors
+            )
+        return OuterLoop(log, config, learner, optimizer, starts, others, old, new, chance)
 
     @property
     def batches(self) -> int:
@@ -96,7 +107,7 @@ class OuterLoop:
         learner.network.train()
         learner.head.train()
         # zip ends with the shorter side: an epoch is one pass over the new tasks
-        tasks = new_tasks(log, self.starts, config, self.chance)
+        tasks = new_tasks(log, self.starts, config, self.chance, self.others)
         for some, old_rows in zip(tasks, cycle(old_batches), strict=False):
             losses = learner.losses(some, read_windows(log, old_rows, self.chance))
             step(self.optimizer, losses.total, rate_factor=rate_factor)
@@ -104,11 +115,17 @@ class OuterLoop:
 
 
 def new_tasks(
-    log: PreparedLog, starts: Windows, config: RunConfig, chance: np.random.Generator
+    log: PreparedLog,
+    starts: Windows,
+    config: RunConfig,
+    chance: np.random.Generator,
+    others: OtherPolicies | None = None,
 ) -> Iterator[TaskBatch]:
     """Return one pass over the new tasks."""
     settings = config.metatrain
-    return task_batches(log, starts, settings.batch_size, settings.max_support, settings.max_query, chance)
+    return task_batches(
+        log, starts, settings.batch_size, settings.max_support, settings.max_query, chance, others
+    )
 
 
 def fresh_head(log: PreparedLog, factors: np.ndarray, config: RunConfig) -> AdaptationHead:

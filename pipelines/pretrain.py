@@ -11,7 +11,9 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import PARENT, Warmth, transfer_settings, warmth_for
 from recsys.config import RunConfig
+from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
@@ -19,6 +21,7 @@ from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches
 from recsys.learning.factors import ItemStatistics, item_statistics
+from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
@@ -26,6 +29,7 @@ from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.learning.transfer import warm_start
 from recsys.logs.interactions import interaction_matrix, training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
@@ -48,12 +52,23 @@ def run(context: StepContext) -> Summary:
     old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
-    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
+    warmth = warmth_for(config, log)
+    beside = None if warmth is None else warmth.rows(np.array(log.content), config)
+    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"), beside)
     popularity = statistics.popularity
     if settings.half_life_days is not None:
         popularity = recent_popularity(log, old, settings.half_life_days)
+    if warmth is not None:
+        popularity = warmth.popularity(popularity, config)
     network = teacher_for(log, config, statistics, popularity)
-    fold = start_memory(network, log, old, config)
+    fold = start_memory(network, log, old, config, beside, None if warmth is None else warmth.onto)
+    if warmth is not None:
+        start_warm(network, warmth, log)
+        (context.out / PARENT).write_text(json.dumps(warmth.record(config), indent=2, sort_keys=True) + "\n")
+        context.log(
+            f"starts from {config.transfer.source}: {warmth.carried.matched:,} items are known, content tells "
+            f"{warmth.carried.explained:.0%} of what the others would be"
+        )
     network.to(device)
     target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
@@ -67,6 +82,8 @@ def run(context: StepContext) -> Summary:
         settings.weight_decay,
         tuned=[] if network.tower.memory is None else [network.tower.memory.weight],
         tuned_rate=config.memory.rate,
+        quick=[] if network.states.memory is None else network.states.memory.scalars(),
+        quick_rate=config.memory.scalar_rate,
     )
     schedule = TargetSchedule.of(settings)
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
@@ -91,6 +108,8 @@ def run(context: StepContext) -> Summary:
         if not warmup:
             learner.refresh_index()
         context.progress.start(count, "batch", f"epoch {epoch + 1}")
+        if warmth is not None:
+            freeze(network, config.transfer.frozen if epoch < config.transfer.frozen_epochs else ())
         network.train()
         for stretch in stretches:
             network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
@@ -132,18 +151,34 @@ def run(context: StepContext) -> Summary:
     return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
 
 
+def start_warm(network: QNetwork, warmth: Warmth, log: PreparedLog) -> None:
+    """Start from the source's network; raises UserError if it has another shape."""
+    try:
+        warm_start(network, warmth.source, warmth.carried, log.info.event_types)
+    except ValueError as error:
+        raise UserError(
+            f"the source is another network ({error}); give model, memory.features and pretrain.dueling and .quantiles "
+            "the values of its run"
+        ) from None
+
+
 def start_memory(
-    network: QNetwork, log: PreparedLog, histories: LongArray, config: RunConfig
+    network: QNetwork,
+    log: PreparedLog,
+    histories: LongArray,
+    config: RunConfig,
+    beside: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
+    onto: FloatArray | None = None,  # (item, feature), coordinates to turn factors into
 ) -> LongArray | None:
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
     if network.tower.memory is None or network.states.memory is None:
         return None
-    network.states.memory.start_from(config.memory.start_scale, network.temperature)
+    network.states.memory.start_from(config.memory.start_scale, network.temperature, config.memory.doubt)
     fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
     matrix = interaction_matrix(log, histories)
     settings = config.memory.model_copy(update={"features": network.shape.memory_features})
     network.tower.remember(
-        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"))
+        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"), beside, onto)
     )
     return fold if config.memory.folds else None
 
@@ -236,6 +271,7 @@ STEP = Step(
         "memory": config.memory,
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
+        **transfer_settings(config),
     },
     version=3,  # the memory explains away, heads and ids start near zero
 )

@@ -3,17 +3,19 @@
     python -m pipelines.experiments.first_twenty --seeds 7,8,9 --out FILE [--svg FILE]
 
 A world of 24 tastes, a log of 12 000 users under a logging policy that knows segments alone; then new users, the same
-for every policy, are shown twenty items. `adapted` is Q_θ with the closed-form fast weights of recsys/adaptation.py;
-without them it is Q_θ alone. `sequence state` is the ranker's recurrent network, which adapts by its state and nothing
-else. Every policy's settings are chosen in the world of another seed. Regret: what the policy that sees the hidden
-state, optimal over whole lives, brought the same users by then, less what the policy did.
+for every policy, are shown twenty items. `adapted` is Q_θ(s, i) with the closed-form fast weights of
+recsys/adaptation.py, their prior learnt from the log's users; without them it is Q_θ alone. The bandits start from the
+same Q_θ and read the same evidence. `sequence state` is the ranker's recurrent network, which adapts by its state and
+nothing else. Every policy's settings are chosen in the world of another seed. Regret: what the policy that sees the
+hidden state, optimal over whole lives, brought the same users by then, less what the policy did.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,14 @@ from pipelines.experiments.first_twenty_policies import (
     Act,
     FoldIn,
     LinearBandit,
-    fixed,
+    RewardBandit,
+    Start,
+    adapted,
     item_values,
-    learn_head,
     sequence_state,
+    unadapted,
 )
+from pipelines.experiments.first_twenty_prior import learn_tastes
 from pipelines.experiments.long_term import teacher_settings
 from pipelines.experiments.long_term_learn import Learning, learn_offline
 from recsys.errors import UserError
@@ -42,11 +47,14 @@ from recsys.logs.simulator_prepared import prepared_actions
 from recsys.logs.simulator_sessions import BatchedSessions
 from recsys.logs.simulator_stream import simulate
 from recsys.policies.als import AlsOptions
-from recsys.randomness import numpy_generator, torch_generator
+from recsys.randomness import derive_seed, numpy_generator, torch_generator
 from recsys.types import FloatArray
 
 STEPS, LOGGED, TUNING_SEED, ARRIVAL_DAYS = 20, 12_000, 101, 90.0
 ADAPTED, UNADAPTED, STATE = "adapted", "not adapted", "sequence state"
+LINUCB, THOMPSON, FOLD_IN = "LinUCB", "linear Thompson", "iALS fold-in"
+BANDITS = (LINUCB, f"{LINUCB}, on rewards", THOMPSON, f"{THOMPSON}, on rewards")
+POLICIES = (ADAPTED, UNADAPTED, STATE, *BANDITS, FOLD_IN)
 Maker = Callable[[], Act]
 
 
@@ -68,18 +76,20 @@ def many_tastes() -> WorldSettings:
 
 def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, Maker]]:
     """Return every policy's settings to choose among, by name; what is learnt is learnt when asked for."""
-    plain = item_values(log, 0.0)
-    heads: list[Any] = []
-
-    def adapted(discount: float, alpha: float) -> Act:
-        if not heads:
-            torch.manual_seed(seed)
-            heads.append(learn_head(log, numpy_generator(seed, "first-twenty head")))
-        return heads[0].policy(item_values(log, discount), alpha)
+    start, plain = Start.of(log), item_values(log, 0.0)
+    learnt = cache(
+        lambda features: learn_tastes(
+            log, start.shown, start.values, start.fresh, features, derive_seed(seed, "tastes")
+        )
+    )
 
     def bandit(discount: float, variance: float, alpha: float, *, thompson: bool) -> Act:
         sampler = torch_generator(seed, "thompson") if thompson else None
-        return LinearBandit.of(log, discount, variance, alpha, sampler)
+        return LinearBandit.of(start, discount, variance, alpha, sampler)
+
+    def reward_bandit(discount: float, variance: float, alpha: float, *, thompson: bool) -> Act:
+        sampler = torch_generator(seed, "thompson") if thompson else None
+        return RewardBandit.of(log, discount, variance, alpha, sampler)
 
     def network(discount: float) -> Act:
         learning = teacher_settings().model_copy(
@@ -92,31 +102,35 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
         options = AlsOptions(features=width, unobserved=unobserved, l2=0.01, exponent=0.5)
         return FoldIn.of(log, options, plain, repeats=repeats)
 
-    discounts, spread = (0.0, 0.5, 0.9), (1e-3, 1e-2)
+    discounts = (0.0, 0.5, 0.9)
     return {
         ADAPTED: {
-            f"discount {g}, bonus {a}": lambda g=g, a=a: adapted(g, a)  # type: ignore[misc]
-            for g, a in product((0.0, 0.5, 0.9), (0.0, 0.1, 0.2))
-        },
-        UNADAPTED: {f"discount {g}": lambda g=g: fixed(item_values(log, g)) for g in (0.0, 0.5, 0.9)},  # type: ignore[misc]
-        STATE: {f"discount {g}": lambda g=g: network(g) for g in (0.0, 0.5, 0.9)},  # type: ignore[misc]
-        "LinUCB": {
-            f"discount {g}, variance {v}, bonus {a}": (
-                lambda g=g, v=v, a=a: bandit(g, v, a, thompson=False)  # type: ignore[misc]
+            f"{d} features, discount {g}, bonus {a}": (
+                lambda d=d, g=g, a=a: adapted(start, learnt(d), g, a)  # type: ignore[misc]
             )
-            for g, v, a in product(discounts, spread, (0.0, 0.1, 0.3))
+            for d, g, a in product((4, 6), (0.5, 0.9), (0.1, 0.2, 0.4, 0.6))
         },
-        "linear Thompson": {
-            f"discount {g}, variance {v}, spread {a}": (
-                lambda g=g, v=v, a=a: bandit(g, v, a, thompson=True)  # type: ignore[misc]
+        UNADAPTED: {f"discount {g}": lambda g=g: unadapted(start, g) for g in discounts},  # type: ignore[misc]
+        STATE: {f"discount {g}": lambda g=g: network(g) for g in discounts},  # type: ignore[misc]
+        **{
+            name: {
+                f"discount {g}, variance {v}, bonus {a}": (
+                    lambda make=make, g=g, v=v, a=a, draws=draws: make(g, v, a, thompson=draws)  # type: ignore[misc]
+                )
+                for g, v, a in product((0.5, 0.9), variances, (0.1, 0.3, 0.6))
+            }
+            for name, make, variances, draws in (
+                (LINUCB, bandit, (0.03, 0.3), False),
+                (f"{LINUCB}, on rewards", reward_bandit, (0.001, 0.01), False),
+                (THOMPSON, bandit, (0.03, 0.3), True),
+                (f"{THOMPSON}, on rewards", reward_bandit, (0.001, 0.01), True),
             )
-            for g, v, a in product(discounts, spread, (0.03, 0.1, 0.3))
         },
-        "iALS fold-in": {
+        FOLD_IN: {
             f"{d} features, unobserved {u}, {'again' if r else 'once'}": (
                 lambda d=d, u=u, r=r: fold_in(d, u, repeats=r)  # type: ignore[misc]
             )
-            for d, u, r in product((8, 16, 32), (0.01, 0.1, 1.0), (True, False))
+            for d, u, r in product((8, 32), (0.01, 0.1, 1.0), (True, False))
         },
     }
 
@@ -148,12 +162,14 @@ def play(
     return reward.cumsum(axis=0)
 
 
-def chosen_settings(players: int, users: int, epochs: int) -> dict[str, str]:
-    """Return the settings of every policy that brought most in the world of the tuning seed."""
+def chosen_settings(players: int, users: int, epochs: int, wanted: Sequence[str]) -> dict[str, str]:
+    """Return the settings of every wanted policy that brought most in the world of the tuning seed."""
     world = make_world(many_tastes(), TUNING_SEED)
     log = logged(world, TUNING_SEED, users)
     chosen = {}
     for name, makers in candidates(log, TUNING_SEED, epochs).items():
+        if name not in wanted:
+            continue
         worth = {
             key: play(world, log, make(), players, TUNING_SEED)[-1].mean() for key, make in makers.items()
         }
@@ -251,10 +267,18 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=LOGGED, help="of the log")
     parser.add_argument("--players", type=int, default=4000)
     parser.add_argument("--epochs", type=int, default=12, help="of the sequence network")
+    parser.add_argument(
+        "--policies",
+        type=lambda text: text.split(";"),
+        default=list(POLICIES),
+        help="separated by semicolons",
+    )
     asked = parser.parse_args()
+    if unknown := set(asked.policies) - set(POLICIES):
+        parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join(POLICIES)}")
     torch.set_num_threads(1)
     try:
-        chosen = chosen_settings(asked.players, asked.users, asked.epochs)
+        chosen = chosen_settings(asked.players, asked.users, asked.epochs, asked.policies)
         runs: dict[str, Any] = {}
         for seed in (int(text) for text in asked.seeds.split(",")):
             runs[str(seed)] = run_seed(seed, chosen, asked.players, asked.users, asked.epochs)

@@ -10,21 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import sparse
-from torch import nn
 
-from recsys.adaptation import AdaptationPrior, SupportSet
-from recsys.learning.optimizer import grouped_optimizer, step
+from pipelines.experiments.first_twenty_base import Shown, StateValues, learn_values
+from pipelines.experiments.first_twenty_prior import Tastes
 from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog, training_histories
 from recsys.mdp.state import StateBatch
-from recsys.mdp.tasks import draw_shots
-from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.q_network import QNetwork
 from recsys.policies.als import Als, AlsOptions, solve_rows
 from recsys.types import FloatArray, LongArray
 
 Act = Callable[[StateBatch], torch.Tensor]  # states -> items, (user,)
-MOST_EVENTS = 40  # of a user that the head learns from
 
 
 def features_of(log: PreparedLog) -> torch.Tensor:
@@ -68,17 +64,105 @@ def what_follows(reward: FloatArray, offsets: LongArray, discount: float) -> Flo
     return later
 
 
-def fixed(values: torch.Tensor) -> Act:
-    """Return the policy that shows everybody the best item."""
-    return lambda states: values.argmax().expand(len(states.item))
+@dataclass(frozen=True)
+class Start:
+    """What adaptive policies start from: Q_θ(s, i) of the log, and the log's events that a prior is learnt from."""
+
+    log: PreparedLog
+    values: StateValues
+    shown: Shown
+    fresh: FloatArray  # f of each event
+
+    @staticmethod
+    def of(log: PreparedLog) -> "Start":
+        """Return what the log says of items and states."""
+        return Start(log, *learn_values(log))
+
+    def later(self, discount: float) -> torch.Tensor:
+        """Return what follows an item, (item,): it makes one that drives users away pay for it."""
+        return item_values(self.log, discount) - item_values(self.log, 0.0)
+
+
+def unadapted(start: Start, discount: float) -> Act:
+    """Return argmax Q_θ(s, i): the state knows what was just shown, and nothing of the user but the segment."""
+    values, later = start.values, start.later(discount)
+    return lambda states: (values.fresh_now(states) * values.chance_of(states) * values.worth + later).argmax(
+        dim=1
+    )
+
+
+def adapted(start: Start, tastes: Tastes, discount: float, alpha: float) -> Act:
+    """Return argmax f v (b + w_uᵀE + α √(Eᵀ Σ E)) + later, w_u from the inner loop."""
+    values, later = start.values, start.later(discount)
+
+    @torch.no_grad()
+    def act(states: StateBatch) -> torch.Tensor:
+        fast = tastes.adapt(values, states)
+        liked = values.chance_of(states) + fast.shift(tastes.vectors) + alpha * tastes.variance(fast).sqrt()
+        return (values.fresh_now(states) * values.worth * liked + later).argmax(dim=1)
+
+    return act
 
 
 @dataclass(frozen=True)
 class LinearBandit:
-    """LinUCB (Li et al. 2010, algorithm 1) or linear Thompson sampling over what is known of items, one model a user.
+    """LinUCB (Li et al. 2010, algorithm 1) or linear Thompson sampling over item features, one model a user.
+
+    Everything is as in `adapted` (the same Q_θ(s, i), the same evidence) but for what is learnt of users beforehand:
+    x_i are content features and θ ~ N(0, τI), τ tuned. Shows argmax f v (b + x_iᵀθ̂ + α √(x_iᵀ A⁻¹ x_i)) + later, or
+    draws θ with α times the posterior's spread.
+    """
+
+    start: Start
+    features: torch.Tensor
+    later: torch.Tensor
+    noise: float  # variance of answers around Q_θ in the log
+    prior_variance: float  # τ
+    alpha: float
+    sampler: torch.Generator | None = None  # none = LinUCB
+
+    @staticmethod
+    def of(
+        start: Start,
+        discount: float,
+        prior_variance: float,
+        alpha: float,
+        sampler: torch.Generator | None = None,
+    ) -> "LinearBandit":
+        """Return the bandit with what the log says of items."""
+        shown = start.shown
+        expected = start.fresh * start.values.chance.numpy()[shown.segment, shown.item]
+        noise = float((shown.answered - expected).var())
+        features = features_of(start.log)
+        return LinearBandit(start, features, start.later(discount), noise, prior_variance, alpha, sampler)
+
+    @torch.no_grad()
+    def __call__(self, states: StateBatch) -> torch.Tensor:
+        """Return the items to show, (user,)."""
+        values = self.start.values
+        fresh = values.fresh_then(states)
+        read = self.features[states.item.clamp(min=0)] * (fresh * states.present)[..., None]
+        eye, noise = torch.eye(self.features.shape[1]), self.noise
+        covariance = torch.linalg.inv(eye / self.prior_variance + read.transpose(1, 2) @ read / noise)
+        told = (read * values.surprise(states, fresh)[..., None]).sum(1)
+        mean = (covariance @ told[..., None])[..., 0] / noise
+        bonus = torch.zeros(())
+        if self.sampler is None:
+            variance = ((self.features @ covariance) * self.features).sum(-1)
+            bonus = self.alpha * variance.clamp(min=0).sqrt()
+        else:
+            draw = torch.randn(mean.shape, generator=self.sampler)
+            mean = mean + self.alpha * (torch.linalg.cholesky(covariance) @ draw[..., None])[..., 0]
+        liked = values.chance_of(states) + mean @ self.features.T + bonus
+        return (values.fresh_now(states) * values.worth * liked + self.later).argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class RewardBandit:
+    """The same bandits as they stand in the paper: an item has one value, and rewards themselves are the evidence.
 
     Rewards beyond the item's mean are xᵀθ with θ ~ N(0, τI) and the log's noise; shows the item with the highest
-    Q_θ(i) + x_iᵀθ̂ + α √(x_iᵀ A⁻¹ x_i), or draws θ with α times the posterior's spread. Q_θ is that of `adapted`.
+    Q(i) + x_iᵀθ̂ + α √(x_iᵀ A⁻¹ x_i), or draws θ with α times the posterior's spread. Q(i) is item_values.
     """
 
     features: torch.Tensor
@@ -96,13 +180,13 @@ class LinearBandit:
         prior_variance: float,
         alpha: float,
         sampler: torch.Generator | None = None,
-    ) -> "LinearBandit":
+    ) -> "RewardBandit":
         """Return the bandit with what the log says of items."""
         item, reward = torch.from_numpy(np.array(log.item)).long(), torch.from_numpy(np.array(log.reward))
         expected = item_values(log, 0.0)
         noise = float((reward - expected[item]).var())
         values = item_values(log, discount)
-        return LinearBandit(features_of(log), values, expected, noise, prior_variance, alpha, sampler)
+        return RewardBandit(features_of(log), values, expected, noise, prior_variance, alpha, sampler)
 
     def __call__(self, states: StateBatch) -> torch.Tensor:
         """Return the items to show, (user,)."""
@@ -164,80 +248,3 @@ def sequence_state(network: QNetwork) -> Act:
         return (asked @ vectors.T + bias * network.temperature).argmax(dim=1)
 
     return act
-
-
-class AdaptedHead(nn.Module):
-    """Q_θ(i) + w_uᵀφ(i), w_u from AdaptationPrior.adapt: an event is evidence by its reward beyond the item's mean."""
-
-    expected: torch.Tensor
-    features: torch.Tensor
-
-    def __init__(self, log: PreparedLog) -> None:
-        super().__init__()
-        self.register_buffer("expected", item_values(log, 0.0))
-        self.register_buffer("features", features_of(log))
-        width = self.features.shape[1]
-        self.map = nn.Linear(width, width, bias=False)
-        nn.init.eye_(self.map.weight)
-        self.prior = AdaptationPrior(width, len(log.info.event_types))
-        with torch.no_grad():
-            self.map.weight.mul_(0.3)
-            self.prior.log_noise.fill_(-2.5)
-
-    def support(self, states: StateBatch, present: torch.Tensor) -> SupportSet:
-        """Return what was shown as evidence."""
-        item = states.item.clamp(min=0)
-        expected = self.expected[item]
-        return SupportSet(
-            item,
-            states.event_type,
-            states.reward,
-            states.reward,
-            expected,
-            expected,
-            present,
-            states.attributes,
-        )
-
-    def loss(self, states: StateBatch, shots: torch.Tensor) -> torch.Tensor:
-        """Return the squared error of what the first `shots` events say of the rewards of all that follow."""
-        place = torch.arange(states.item.shape[1])
-        told = (place < shots[:, None]) & states.present
-        asked = (place >= shots[:, None]) & states.present
-        phi = self.map(self.features)[states.item.clamp(min=0)]
-        fast = self.prior.adapt(phi, self.support(states, told)).mean
-        beyond = states.reward - self.expected[states.item.clamp(min=0)]
-        error = ((phi * fast[:, None]).sum(-1) - beyond).square() * asked
-        return error.sum() / asked.sum().clamp(min=1)
-
-    def policy(self, values: torch.Tensor, alpha: float, most: int = 20) -> Act:
-        """Return argmax Q_θ + w_uᵀφ + α √(φᵀΣφ) over the newest `most` events."""
-        with torch.no_grad():
-            phi = self.map(self.features)
-
-        @torch.no_grad()
-        def act(states: StateBatch) -> torch.Tensor:
-            if states.item.shape[1] == 0:
-                fast = self.prior.before_support(states.attributes)
-                variance = phi.square().sum(-1).expand(len(states.item), -1)
-            else:
-                posterior = self.prior.adapt(
-                    phi[states.item.clamp(min=0)], self.support(states, states.present)
-                )
-                fast, variance = posterior, posterior.variance(phi)
-            return (values + fast.shift(phi) + alpha * variance.sqrt()).argmax(dim=1)
-
-        return act
-
-
-def learn_head(log: PreparedLog, generator: np.random.Generator, epochs: int = 3) -> AdaptedHead:
-    """Return a head whose prior has learnt on the log's users, first events told, the rest asked."""
-    head = AdaptedHead(log)
-    optimizer = grouped_optimizer([(list(head.parameters()), 1e-2, 0.0)])
-    for epoch in range(epochs):
-        windows = cut_windows(log, training_histories(log), MOST_EVENTS, 2, generator)
-        for rows in batches(windows, 128, generator):
-            states = read_windows(log, rows, generator)
-            shots = torch.from_numpy(draw_shots(states.lengths.numpy(), 20, generator))
-            step(optimizer, head.loss(states, shots), 1.0 - epoch / epochs)
-    return head.eval()

@@ -157,7 +157,7 @@ def summary(by_policy: dict[str, PerUser], config: RunConfig, question: str) -> 
     return {"means": means, "teacher_minus": paired}
 
 
-def run_parser(description: str | None) -> argparse.ArgumentParser:
+def run_parser(description: str | None, *, with_out: bool = True) -> argparse.ArgumentParser:
     """Return what every comparison on a log is asked for: the log, seeds, where to, overrides."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,7 +167,8 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[7, 8, 9]
     )
-    parser.add_argument("--out", type=Path, required=True)
+    if with_out:
+        parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     return parser

@@ -68,13 +68,16 @@ def optimizer_for(
     weight_decay: float,
     tuned: Sequence[nn.Parameter] = (),
     tuned_rate: float = 1.0,
+    quick: Sequence[nn.Parameter] = (),
+    quick_rate: float = 1.0,
 ) -> torch.optim.AdamW:
     """Return AdamW with decay on matrices only: biases, gains and norms are left free.
 
-    Parameters that start from something known are `tuned`: at their share of the rate and without decay.
+    Parameters that start from something known are `tuned`: at their share of the rate and without decay. Scalars that
+    decide much and would move too little in a training are `quick`.
     """
     slow = list(tuned) if tuned_rate > 0 else []
-    apart = {id(parameter) for parameter in tuned}
+    apart = {id(parameter) for parameter in (*tuned, *quick)}
     named = [(name, p) for name, p in network.named_parameters() if id(p) not in apart]
     matrices = [p for name, p in named if p.ndim > 1 and "bias" not in name]
     others = [p for name, p in named if p.ndim <= 1 or "bias" in name]
@@ -83,6 +86,7 @@ def optimizer_for(
             (matrices, learning_rate, weight_decay),
             (others, learning_rate, 0.0),
             (slow, learning_rate * tuned_rate, 0.0),
+            (list(quick), learning_rate * quick_rate, 0.0),
         ]
     )
 

@@ -23,11 +23,11 @@ from recsys.errors import UserError
 from recsys.logs.attributes import attribute_codes, user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
 from recsys.logs.coded import ITEM_CODE
-from recsys.logs.content import content_features
 from recsys.logs.continuation import FITTED_ITEMS, ContinuedLog
 from recsys.logs.hashing import hash_strings
 from recsys.logs.histories import sort_histories
 from recsys.logs.intake import Intake, Progress, take_in
+from recsys.logs.item_content import item_content
 from recsys.logs.output import prepared_folder
 from recsys.logs.prepared import PreparedInfo, write_info
 from recsys.logs.quarantine import Quarantine
@@ -90,9 +90,9 @@ def prepare(
     if progress:
         progress("item content", 0, items.num_rows)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "content": content_features(items, config.content_features, seed)
+        "content": item_content(items, config, seed)
         if continued is None
-        else continued.content(items, seed),
+        else continued.content(items, config, seed),
         "user_attributes": codes,
         "history_offsets": offsets,
         "history_user": history_user,

@@ -2,7 +2,8 @@
 
 A history gives several tasks: one begins where the history begins, the others at the start of a later session, read
 as if the user were new there. The query reaches to the end of the training history, because what adaptation is for is
-a user's taste and not the rest of the basket.
+a user's taste and not the rest of the basket. A share of the supports may be what other policies would have logged
+(support_policies.py).
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import torch
 
 from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.mdp.state import StateBatch
-from recsys.mdp.windows import Windows, had_items, read_windows
+from recsys.mdp.support_policies import OtherPolicies, kept_events
+from recsys.mdp.windows import Windows, had_items, read_events, read_windows
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray
 
@@ -81,17 +83,29 @@ def task_batches(
     max_support: int,
     max_query: int,
     generator: np.random.Generator,
+    others: OtherPolicies | None = None,
 ) -> Iterator[TaskBatch]:
-    """Yield every start once, in random order, with a fresh number of shots; queries end after `max_query` events."""
+    """Yield every start once, in random order, with a fresh number of shots; queries end after `max_query` events.
+
+    A share of the supports is what `others` would have logged; their query is all that the support left out.
+    """
     order = generator.permutation(len(starts))
     for first in range(0, len(order), batch_size):
         tasks = starts.take(order[first : first + batch_size])
         shots = draw_shots(tasks.end - tasks.start, max_support, generator)
         middle = tasks.start + shots
-        support = read_windows(log, Windows(tasks.start, middle, tasks.history), generator)
-        task, item = _query(
-            log, middle, np.minimum(tasks.end, middle + max_query), had_items(support).numpy()
-        )
+        if others is None:
+            begin = middle
+            support = read_windows(log, Windows(tasks.start, middle, tasks.history), generator)
+        else:
+            elsewhere = generator.random(len(tasks)) < others.share
+            policy = np.where(elsewhere, generator.integers(0, len(others.names), len(tasks)), -1)
+            begin = np.where(elsewhere, tasks.start, middle)
+            events = kept_events(
+                log.item, tasks.start, tasks.end - tasks.start, shots, policy, others, generator
+            )
+            support = read_events(log, events, tasks, shots, generator)
+        task, item = _query(log, begin, np.minimum(tasks.end, middle + max_query), had_items(support).numpy())
         if not len(item):  # a small batch of users who only take again what they have: nothing to learn from
             continue
         yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(task), torch.from_numpy(item))

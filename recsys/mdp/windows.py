@@ -79,12 +79,23 @@ def batches(
 def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> WindowBatch:
     """Return the tokens of windows; a generator, if given, reorders events of equal time and hides attributes."""
     lengths = windows.end - windows.start
-    rows = np.repeat(np.arange(len(windows)), lengths)
     events = (
-        np.arange(len(rows))
+        np.arange(int(lengths.sum()))
         - np.repeat(np.cumsum(lengths) - lengths, lengths)
         + np.repeat(windows.start, lengths)
     )
+    return read_events(log, events, windows, lengths, generator)
+
+
+def read_events(
+    log: PreparedLog,
+    events: LongArray,  # (event,) window by window
+    windows: Windows,  # that the events come from
+    lengths: LongArray,  # (window,) events of each
+    generator: np.random.Generator | None,
+) -> WindowBatch:
+    """Return the tokens of some events of windows, as `read_windows` does of all."""
+    rows = np.repeat(np.arange(len(windows)), lengths)
     timestamp = np.asarray(log.timestamp[events])
     session = np.asarray(log.session[events])
     if generator is not None:

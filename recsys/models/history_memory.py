@@ -1,7 +1,7 @@
 """What a history says of items that go together: fast weights over item vectors, read out by the state.
 
-    m(s_t) = Σ_{j ≤ t} ( n_t^{-ν} a_tj + c n_t^{-ν'} b_tj ) μ_j,     n_t = Σ_j a_tj
-    a_tj = y_j · exp(−λ (t − j) − κ months + σ same session),       y_j = 1 + w_type + w_r r_j
+    m(s_t) = Σ_{j ≤ t} ( d_t n_t^{-ν} a_tj + c d'_t n_t^{-ν'} b_tj ) μ_j,     n_t = Σ_j |a_tj|,  d_t = n_t / (n_t + κ)
+    a_tj = y_j · exp(−λ (t − j) − δ months + σ same session),       y_j = 1 + w_type + w_r r_j
     b_t  = (M_t M_tᵀ + σ² I)⁻¹ y_{1..t}
 
 with μ_j the memory vector of the item of event j, M_t their matrix. Q and the behaviour head read it as ⟨D m(s), μ_i⟩
@@ -10,6 +10,10 @@ long histories (the power ν: factored item similarity models, Kabbur et al. 201
 posterior mean of a Bayesian linear model of what was chosen (Bishop 2006, eq. 3.53, in dual form): what similar events
 have said already counts once, which matters more the longer the history. To both the sequence encoder adds what order
 says. Without any event m is zero.
+
+Doubt: with κ > 0 a part is trusted fully only once n exceeds κ by far, as a mean is shrunk towards its prior by so many
+pseudo-observations. y may be negative or zero: what was shown and met silence, or was rated low, speaks against its
+kind, or not at all.
 """
 
 import math
@@ -21,11 +25,16 @@ from torch.nn.functional import softplus
 from recsys.mdp.state import StateBatch
 
 HOURS_PER_MONTH = 720.0
+NO_DOUBT = (
+    -40.0
+)  # log κ, small enough for κ to vanish beside any event, and finite, so that averages of weights are
 SLOW_DECAY = -4.0  # softplus⁻¹: forgetting starts at two percent an event and a month
 
 
 class HistoryMemory(nn.Module):
     """Sums the memory vectors of a history, weighed by what happened when."""
+
+    least_said: torch.Tensor
 
     def __init__(self, features: int, event_types: int) -> None:
         super().__init__()
@@ -38,22 +47,31 @@ class HistoryMemory(nn.Module):
         self.log_noise = nn.Parameter(torch.zeros(()))
         self.explained_power = nn.Parameter(torch.tensor(0.25))
         self.log_explained = nn.Parameter(torch.zeros(()))
+        self.log_doubt = nn.Parameter(
+            torch.full((2,), NO_DOUBT)
+        )  # log κ of the sum and of what explains away
         self.log_readout = nn.Parameter(torch.zeros(features))
         self.log_behavior_readout = nn.Parameter(torch.zeros(features))
-        self.register_load_state_dict_pre_hook(_without_explaining)  # type: ignore[no-untyped-call]
+        self.register_buffer(
+            "least_said", torch.tensor(-torch.inf)
+        )  # 0 in older weights: nothing spoke against
+        self.register_load_state_dict_pre_hook(_as_it_was)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def start_from(self, scale: float, temperature: float) -> None:
-        """Start both readouts from a scale in logits; Q is in units of reward, logits times temperature."""
+    def start_from(self, scale: float, temperature: float, doubt: float = 0.0) -> None:
+        """Start both readouts from a scale in logits, and κ; Q is in units of reward, logits times temperature."""
+        self.log_doubt.fill_(math.log(doubt) if doubt > 0 else NO_DOUBT)
         self.log_readout.fill_(math.log(scale * temperature))
         self.log_behavior_readout.fill_(math.log(scale))
 
     def forward(self, batch: StateBatch, memory: torch.Tensor) -> torch.Tensor:
         """Return m of the states around the tokens, (batch, time + 1, feature), from μ, (batch, time, feature)."""
         weight = self.weights(batch)
-        total = weight.sum(dim=-1, keepdim=True).clamp(min=1.0)
-        coefficient = weight * total**-self.length_power
-        explained = self.explained(batch, memory) * total**-self.explained_power
+        heard = weight.abs().sum(dim=-1, keepdim=True)
+        trusted = heard / (heard + self.log_doubt.exp()).clamp(min=1e-6)  # d_t of both parts
+        total = heard.clamp(min=1.0)
+        coefficient = trusted[..., :1] * weight * total**-self.length_power
+        explained = trusted[..., 1:] * self.explained(batch, memory) * total**-self.explained_power
         return torch.as_tensor((coefficient + self.log_explained.exp() * explained) @ memory)
 
     def explained(self, batch: StateBatch, memory: torch.Tensor) -> torch.Tensor:
@@ -72,9 +90,9 @@ class HistoryMemory(nn.Module):
         return nn.functional.pad(steps, (0, 0, 1, 0))
 
     def trust(self, batch: StateBatch) -> torch.Tensor:
-        """Return 1 + w_type + w_r r of each event, at least 0; (batch, time)."""
+        """Return y = 1 + w_type + w_r r of each event, (batch, time)."""
         said = 1.0 + self.by_type[batch.event_type] + self.by_reward * batch.reward
-        return torch.as_tensor(said.clamp(min=0.0))
+        return torch.maximum(said, self.least_said)
 
     def weights(self, batch: StateBatch) -> torch.Tensor:
         """Return a_tj, (batch, time + 1, time); 0 for events after the state and for padding."""
@@ -92,14 +110,21 @@ class HistoryMemory(nn.Module):
         happened = (event < state) & batch.present[:, None, :]
         return log_weight.exp() * trust[:, None, :] * happened
 
+    def scalars(self) -> list[nn.Parameter]:
+        """Return what says how far events are trusted; too few numbers, and too slow ones, for the network's rate."""
+        slow = {id(self.log_readout), id(self.log_behavior_readout)}
+        return [parameter for parameter in self.parameters() if id(parameter) not in slow]
+
     def read(self, summed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what Q and what the behaviour head ask memory vectors with."""
         return summed * self.log_readout.exp(), summed * self.log_behavior_readout.exp()
 
 
-def _without_explaining(_: nn.Module, weights: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
-    """Let weights from before b_tj load as what they were: c = 0."""
+def _as_it_was(_: nn.Module, weights: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
+    """Let weights from before b_tj, κ or negative evidence load as what they were: c = 0, κ = 0, y ≥ 0."""
     if f"{prefix}log_readout" in weights:
         weights.setdefault(f"{prefix}log_explained", torch.tensor(-torch.inf))
         weights.setdefault(f"{prefix}explained_power", torch.zeros(()))
         weights.setdefault(f"{prefix}log_noise", torch.zeros(()))
+        weights.setdefault(f"{prefix}log_doubt", torch.full((2,), NO_DOUBT))
+        weights.setdefault(f"{prefix}least_said", torch.zeros(()))

@@ -14,7 +14,7 @@ from recsys.adaptation import InnerLoop, first_support
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.state import History, StateBatch, encode_states
 from recsys.models.item_table import ItemTable
-from recsys.models.q_network import QNetwork, StateVectors
+from recsys.models.q_network import QNetwork, StateVectors, without_memory
 from recsys.types import FloatArray, LongArray
 
 USERS_AT_ONCE = 256
@@ -33,8 +33,16 @@ class Adaptation:
 class QPolicy:
     """Scores by Q(s, i) of a trained network, adapted if it is told how; V(s) is left out, it ranks nothing."""
 
-    def __init__(self, network: QNetwork, max_events: int, adaptation: Adaptation | None = None) -> None:
+    def __init__(
+        self,
+        network: QNetwork,
+        max_events: int,
+        adaptation: Adaptation | None = None,
+        *,
+        remembers: bool = True,  # False = the memory is silent: what the state alone says
+    ) -> None:
         self.network, self.max_events, self.adaptation = network, max_events, adaptation
+        self.remembers = remembers
         network.eval()
 
     def fit(self, log: PreparedLog, histories: LongArray) -> Self:
@@ -51,6 +59,8 @@ class QPolicy:
             batch = encode_states(histories[start : start + USERS_AT_ONCE], self.max_events)
             states = self.network.state_vectors(batch)
             last = states.advantage[torch.arange(len(batch.lengths)), batch.lengths]
+            if not self.remembers:
+                last = without_memory(last, self.network.shape.item_features)
             said = last @ vectors.T + bias
             if self.adaptation is not None:
                 said = said + _shift(self.adaptation, batch, states)

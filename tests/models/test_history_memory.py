@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.mdp.state import History, StateBatch, encode_states
-from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
+from recsys.models.history_memory import HOURS_PER_MONTH, NO_DOUBT, HistoryMemory
 from recsys.models.item_tower import ItemTower
 from recsys.models.q_network import QNetwork
 from tests.factories import tiny_shape
@@ -37,6 +37,7 @@ def memory() -> HistoryMemory:
         memory.log_noise.fill_(-0.4)
         memory.explained_power.fill_(0.2)
         memory.log_explained.fill_(0.6)
+        memory.log_doubt.copy_(torch.tensor([0.3, -0.2]))
     return memory
 
 
@@ -50,7 +51,7 @@ def told_at_once(
     )
     noise = math.exp(float(memory.log_noise))
     precision = known.T @ known + noise * torch.eye(FEATURES, dtype=torch.float64)
-    return torch.linalg.solve(precision, known.T @ said.clamp(min=0.0).double()).float()
+    return torch.linalg.solve(precision, known.T @ said.double()).float()
 
 
 def told_slowly(memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor) -> torch.Tensor:
@@ -77,13 +78,14 @@ def told_slowly(memory: HistoryMemory, batch: StateBatch, vectors: torch.Tensor)
                 exponent = -softplus(memory.by_age) * (state - 1 - event)
                 exponent -= softplus(memory.by_time) * (hours[state - 1] - hours[event]) / HOURS_PER_MONTH
                 exponent += float(memory.same_session) * (session[state - 1] == session[event])
-                weight = max(trust, 0.0) * math.exp(exponent)
-                total += weight
+                weight = trust * math.exp(exponent)
+                total += abs(weight)
                 out[user, state] += weight * vectors[user, event]
-            out[user, state] *= max(total, 1.0) ** -float(memory.length_power)
+            doubted = [total / (total + math.exp(float(kappa))) for kappa in memory.log_doubt]
+            out[user, state] *= doubted[0] * max(total, 1.0) ** -float(memory.length_power)
             solved = told_at_once(memory, batch, vectors, user, state)
             scale = math.exp(float(memory.log_explained)) * max(total, 1.0) ** -float(memory.explained_power)
-            out[user, state] += scale * solved
+            out[user, state] += doubted[1] * scale * solved
     return out
 
 
@@ -102,8 +104,9 @@ def test_a_user_without_events_has_no_memory(memory: HistoryMemory, batch: State
     assert not memory(batch, torch.randn(*batch.item.shape, FEATURES))[:, 0].any()
 
 
-def test_both_readouts_start_at_one_scale_in_logits(memory: HistoryMemory) -> None:
-    memory.start_from(scale=4.0, temperature=0.1)
+def test_both_readouts_start_at_one_scale_in_logits_and_doubt_as_asked(memory: HistoryMemory) -> None:
+    memory.start_from(scale=4.0, temperature=0.1, doubt=1.5)
+    assert memory.log_doubt.exp().tolist() == pytest.approx([1.5, 1.5])
     for_q, for_behavior = memory.read(torch.ones(FEATURES))
     assert for_q.tolist() == pytest.approx([0.4] * FEATURES)
     assert for_behavior.tolist() == pytest.approx([4.0] * FEATURES)
@@ -146,19 +149,52 @@ def test_a_fold_reads_what_the_others_made_and_the_table_what_everybody_made() -
 
 
 @torch.no_grad()
-def test_weights_from_before_explaining_away_load_as_what_they_were(
+def test_older_weights_load_as_what_they_were(memory: HistoryMemory, batch: StateBatch) -> None:
+    """Before b there was only the sum, before κ no doubt, and evidence below 0 counted as none."""
+    vectors = torch.randn(*batch.item.shape, FEATURES)
+    memory.by_type.fill_(-1.2)  # rewards of 0 then speak against their items
+    newer = ("log_noise", "explained_power", "log_explained", "log_doubt", "least_said")
+    older = {name: weight for name, weight in memory.state_dict().items() if name not in newer}
+    loaded = HistoryMemory(FEATURES, TYPES)
+    loaded.load_state_dict(older)
+    assert (memory.trust(batch) < 0).any()
+    memory.log_explained.fill_(-torch.inf)
+    memory.log_doubt.fill_(NO_DOUBT)
+    memory.least_said.zero_()
+    torch.testing.assert_close(loaded(batch, vectors), memory(batch, vectors))
+
+
+@torch.no_grad()
+def test_silence_speaks_against_what_goes_with_it_and_no_weight_says_nothing(
     memory: HistoryMemory, batch: StateBatch
 ) -> None:
     vectors = torch.randn(*batch.item.shape, FEATURES)
-    older = {
-        name: weight
-        for name, weight in memory.state_dict().items()
-        if name not in ("log_noise", "explained_power", "log_explained")
-    }
-    loaded = HistoryMemory(FEATURES, TYPES)
-    loaded.load_state_dict(older)
-    memory.log_explained.fill_(-torch.inf)
-    torch.testing.assert_close(loaded(batch, vectors), memory(batch, vectors))
+    memory.by_reward.zero_()
+    memory.by_type.fill_(-2.0)
+    against = memory(batch, vectors)
+    memory.by_type.fill_(0.0)
+    torch.testing.assert_close(against, -memory(batch, vectors))
+    memory.by_type.fill_(-1.0)
+    assert not memory(batch, vectors).any()
+
+
+@torch.no_grad()
+def test_doubt_leaves_little_of_one_event_and_nearly_all_of_many(
+    memory: HistoryMemory, batch: StateBatch
+) -> None:
+    vectors = torch.randn(*batch.item.shape, FEATURES)
+    memory.by_type.zero_()
+    memory.by_reward.zero_()
+    memory.by_age.fill_(-40.0)  # nothing is forgotten: n counts events
+    memory.by_time.fill_(-40.0)
+    memory.same_session.zero_()
+    memory.log_doubt.fill_(math.log(2.0))
+    doubtful = memory(batch, vectors)[3]
+    memory.log_doubt.fill_(NO_DOUBT)
+    sure = memory(batch, vectors)[3]
+    kept = doubtful[1:].norm(dim=-1) / sure[1:].norm(dim=-1)
+    events = torch.arange(1, TIME + 1)
+    torch.testing.assert_close(kept, events / (events + 2.0))
 
 
 @torch.no_grad()
