@@ -22,7 +22,7 @@ from serving.history_import import import_history
 from serving.observability import Metrics
 from serving.problems import install_handlers
 from serving.routes import events, export, health, items, models, recommend, users
-from serving.security import Keys, read_keys
+from serving.security import Keys
 from serving.settings import Settings
 from serving.spool import SpooledStore
 from serving.sql_store import SqlStore, open_postgres_store, open_sqlite_store
@@ -44,7 +44,7 @@ def create_app(
     """
     settings = settings or Settings()
     tracer = tracer or make_tracer(settings.tracing)
-    keys = Keys(read_keys(settings.api_keys)) if settings.auth == "on" else None
+    keys = Keys(settings.api_keys) if settings.auth == "on" else None
     desk = Desk()
     app = FastAPI(
         title="metaq",
