@@ -89,7 +89,7 @@ def write_bundle(folder: Path, items: int) -> Path:
     rows = centres[generator.integers(len(centres), size=items)] + 0.5 * generator.normal(size=(items, 63))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     torch.manual_seed(0)
-    shape = NetworkShape(items, 4, 48, 96, 1, "recurrent", len(TYPES), (2,), 50, 0.0, 0.0)
+    shape = NetworkShape(items, 4, 48, 32, 1, "gated", len(TYPES), (2,), 50, 0.0, 0.0)  # the default student
     vectors, features = torch.from_numpy(rows[:, :48].copy()), torch.from_numpy(rows[:, 48:].copy())
     table = ItemTable.of(vectors, torch.zeros(items), features)
     index, config, _ = choose_index(table.index_vectors().numpy(), IndexConfig(kind="auto"), seed=0)
