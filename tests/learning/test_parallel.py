@@ -11,7 +11,8 @@ from recsys.mdp.windows import Windows
 
 def batch_of(count: int) -> EpochBatch:
     history = np.arange(count, dtype=np.int64)
-    return EpochBatch(Windows(history, history * 10, history * 10 + 5), 3, torch.arange(count).float())
+    windows = Windows(history=history, start=history * 10, end=history * 10 + 5)
+    return EpochBatch(windows, 3, torch.arange(count).float())
 
 
 @pytest.mark.parametrize(("count", "size"), [(7, 2), (8, 4), (9, 4), (5, 5)])
