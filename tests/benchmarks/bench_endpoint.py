@@ -93,7 +93,7 @@ def write_bundle(folder: Path, items: int, wanted: IndexConfig | None = None) ->
     rows = centres[generator.integers(len(centres), size=items)] + 0.5 * generator.normal(size=(items, 63))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     torch.manual_seed(0)
-    shape = NetworkShape(items, 4, 48, 96, 1, "recurrent", len(TYPES), (2,), 50, 0.0, 0.0)
+    shape = NetworkShape(items, 4, 48, 32, 1, "gated", len(TYPES), (2,), 50, 0.0, 0.0)  # the default student
     vectors, features = torch.from_numpy(rows[:, :48].copy()), torch.from_numpy(rows[:, 48:].copy())
     table = ItemTable.of(vectors, torch.zeros(items), features)
     if wanted is None:
