@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli_app import NAME, REGISTRY, Name, Overrides, RegistryPath, app
+from pipelines.cli_app import NAME, REGISTRY, Config, Name, Overrides, RegistryPath, app
 
 Training = Annotated[
     Path | None,
@@ -69,3 +69,43 @@ def finetune(
         console=console,
     )
     show(made, Console())
+
+
+@app.command()
+def transfer(
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Version, alias, a bundle's folder or a run's folder, of another log."),
+    ],
+    log: Annotated[
+        Path | None, typer.Option("--log", help="The new log, in the format that the config names.")
+    ] = None,
+    config: Config = "own",
+    overrides: Overrides = None,
+    registry: RegistryPath = REGISTRY,
+    name: Name = NAME,
+    training: Training = None,
+) -> None:
+    """Run every step on a new log, warm-started from a bundle of another one.
+
+    Both logs need prepare.content_space=shared; --set transfer.frozen_epochs=2 keeps what was learnt for longer.
+    """
+    from pipelines.commands import limit_threads
+
+    limit_threads(1)
+    from rich.console import Console
+
+    from pipelines.summary import print_results
+    from pipelines.transfer import transfer as warm_start
+
+    resolved, outcomes = warm_start(
+        source,
+        config,
+        overrides or [],
+        log=log,
+        registry=registry,
+        name=name,
+        training=training,
+        console=Console(stderr=True),
+    )
+    print_results(Console(), resolved, outcomes)

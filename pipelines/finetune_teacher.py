@@ -14,8 +14,8 @@ from pipelines.cases import validation_cases
 from pipelines.parent import Parent
 from pipelines.pretrain import held_out_health, return_range, validation_quality
 from pipelines.progress import PhaseReporter
-from pipelines.publish import PARENT
 from pipelines.steps import StepContext, Summary
+from pipelines.transferring import PARENT
 from recsys.evaluation.cold_start import validation_histories
 from recsys.evaluation.warm import seconds_of
 from recsys.learning.checkpoint import load_teacher, save_shape

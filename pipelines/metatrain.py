@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from pipelines.cases import validation_cases
 from pipelines.outer_loop import OuterLoop
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import transfer_settings, warmth_for
 from recsys.adaptation import AdaptationHead
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
@@ -29,7 +30,8 @@ def run(context: StepContext) -> Summary:
     """Run the outer loop over new tasks and replayed old ones; keep the epoch that adapts best."""
     config, settings = context.config, context.config.metatrain
     log = open_prepared(context.inputs["prepare"])
-    loop = OuterLoop.begin(log, context.inputs["pretrain"], config)
+    warmth = warmth_for(config, log)
+    loop = OuterLoop.begin(log, context.inputs["pretrain"], config, warmth=warmth)
     network, head = loop.learner.network, loop.learner.head
     prior = head.prior
     shots = config.evaluate.shots
@@ -68,7 +70,11 @@ def run(context: StepContext) -> Summary:
             break
     best.restore([network, head])
     everything = item_statistics(
-        log, np.union1d(loop.old, loop.new), config.factors, derive_seed(context.seed, "factors")
+        log,
+        np.union1d(loop.old, loop.new),
+        config.factors,
+        derive_seed(context.seed, "factors"),
+        None if warmth is None else warmth.rows(np.array(log.content), config),
     )
     final = best.quality
     if settings.refit_factors:
@@ -132,6 +138,7 @@ STEP = Step(
         "temperature": config.pretrain.temperature,
         "discount": config.pretrain.discount,
         "validation": config.evaluate.validation_settings(),
+        **transfer_settings(config),
     },
     version=2,
 )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.transferring import Warmth, warm_head
 from recsys.adaptation import AdaptationHead, AdaptationPrior
 from recsys.config import MetatrainConfig, RunConfig
 from recsys.gradient_adaptation import GradientLoop
@@ -52,6 +53,7 @@ class OuterLoop:
         pretrained: Path,  # folder of the `pretrain` step
         config: RunConfig,
         inner: Callable[[AdaptationPrior], GradientLoop] | None = None,  # none = the closed form
+        warmth: Warmth | None = None,  # none = evidence starts from the rewards of this log
     ) -> "OuterLoop":
         """Return the loop before its first step."""
         settings, seed = config.metatrain, config.seed
@@ -81,6 +83,8 @@ class OuterLoop:
             torch.tensor([log.info.reward_base.get(name, 0.0) for name in log.info.event_types]),
             settings.initial_scale,
         )
+        if warmth is not None:
+            warm_head(head, warmth, log.info.event_types)
         optimizer = outer_optimizer(network, head, settings, loop)
         others = None
         if settings.other_share > 0:

@@ -11,7 +11,9 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import PARENT, Warmth, transfer_settings, warmth_for
 from recsys.config import RunConfig
+from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
 from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
@@ -19,13 +21,16 @@ from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches
 from recsys.learning.factors import ItemStatistics, item_statistics
+from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.parallel import ALONE, Group
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.learning.transfer import warm_start
 from recsys.logs.interactions import interaction_matrix, training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
@@ -40,20 +45,39 @@ CURVES = ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsu
 HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
 
 
-def run(context: StepContext) -> Summary:
-    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best."""
+def run(context: StepContext, group: Group = ALONE) -> Summary:
+    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best.
+
+    Several processes run it together as a group; the one that leads writes. Raises UserError if the group cannot.
+    """
     config, settings = context.config, context.config.pretrain
     device = training_device(config.device)
+    if group.size > 1 and settings.replay == "prioritized":
+        raise UserError(
+            f'pretrain.replay is "prioritized", must be "uniform" for {group.size} processes: each would know errors '
+            "of its own windows alone; set it so or train with one"
+        )
     log = open_prepared(context.inputs["prepare"])
     old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
-    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"))
+    warmth = warmth_for(config, log)
+    beside = None if warmth is None else warmth.rows(np.array(log.content), config)
+    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"), beside)
     popularity = statistics.popularity
     if settings.half_life_days is not None:
         popularity = recent_popularity(log, old, settings.half_life_days)
+    if warmth is not None:
+        popularity = warmth.popularity(popularity, config)
     network = teacher_for(log, config, statistics, popularity)
-    fold = start_memory(network, log, old, config)
+    fold = start_memory(network, log, old, config, beside, None if warmth is None else warmth.onto)
+    if warmth is not None:
+        start_warm(network, warmth, log)
+        (context.out / PARENT).write_text(json.dumps(warmth.record(config), indent=2, sort_keys=True) + "\n")
+        context.log(
+            f"starts from {config.transfer.source}: {warmth.carried.matched:,} items are known, content tells "
+            f"{warmth.carried.explained:.0%} of what the others would be"
+        )
     network.to(device)
     target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
@@ -85,6 +109,7 @@ def run(context: StepContext) -> Summary:
         replay.restore(priorities)
         context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
     update = counters["update"]
+    losses_of = group.losses_of(learner)
     for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
         warmup = epoch < settings.warmup_epochs
         count, stretches = replay.of_epoch(warmup=warmup)
@@ -93,11 +118,17 @@ def run(context: StepContext) -> Summary:
         if not warmup:
             learner.refresh_index()
         context.progress.start(count, "batch", f"epoch {epoch + 1}")
+        if warmth is not None:
+            freeze(network, config.transfer.frozen if epoch < config.transfer.frozen_epochs else ())
         network.train()
-        for stretch in stretches:
+        reading = group.chance(context.seed, epoch, chance, shuffling)
+        for whole in stretches:
+            stretch = group.share(whole)
+            if stretch is None:
+                continue
             network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
-            batch = read_windows(log, stretch.windows, shuffling)
-            losses = learner.losses(batch, warmup=warmup, weight=stretch.weight)
+            batch = read_windows(log, stretch.windows, reading)
+            losses = losses_of(batch, warmup=warmup, weight=stretch.weight)
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
@@ -108,21 +139,29 @@ def run(context: StepContext) -> Summary:
                 for name in CURVES:
                     context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
         network.tower.held_out_fold = target.tower.held_out_fold = None
-        quality = validation_quality(network, cases, config)
+        quality = group.agree(lambda: validation_quality(network, cases, config))
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
         context.judged(epoch, quality)
         over = False
         if not warmup:
             over = best.offer(quality, [network], epoch)
-            health = held_out_health(learner, *watched, config)
-            for name, value in health.scalars().items():
-                context.scalars.add(f"health/{name}", value, update)
-        if unfinished is not None:
+            if group.leads:
+                health = held_out_health(learner, *watched, config)
+                for name, value in health.scalars().items():
+                    context.scalars.add(f"health/{name}", value, update)
+        if unfinished is not None and group.leads:
             counters = {"epoch": epoch + 1, "update": update, "over": int(over)}
             state.save(unfinished, counters, replay.state())
         if over:
             break
+    summary: Summary = {
+        "validation_ndcg": round(best.quality, 4),
+        "best_epoch": best.epoch + 1,
+        "updates": update,
+    }
+    if not group.leads:
+        return summary
     best.restore([network])
     soft_update(target, network, 1.0)
     learner.refresh_index()
@@ -131,11 +170,27 @@ def run(context: StepContext) -> Summary:
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     statistics.save(context.out / "statistics.npz")
-    return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+    return summary
+
+
+def start_warm(network: QNetwork, warmth: Warmth, log: PreparedLog) -> None:
+    """Start from the source's network; raises UserError if it has another shape."""
+    try:
+        warm_start(network, warmth.source, warmth.carried, log.info.event_types)
+    except ValueError as error:
+        raise UserError(
+            f"the source is another network ({error}); give model, memory.features and pretrain.dueling and .quantiles "
+            "the values of its run"
+        ) from None
 
 
 def start_memory(
-    network: QNetwork, log: PreparedLog, histories: LongArray, config: RunConfig
+    network: QNetwork,
+    log: PreparedLog,
+    histories: LongArray,
+    config: RunConfig,
+    beside: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
+    onto: FloatArray | None = None,  # (item, feature), coordinates to turn factors into
 ) -> LongArray | None:
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
     if network.tower.memory is None or network.states.memory is None:
@@ -145,7 +200,7 @@ def start_memory(
     matrix = interaction_matrix(log, histories)
     settings = config.memory.model_copy(update={"features": network.shape.memory_features})
     network.tower.remember(
-        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"))
+        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"), beside, onto)
     )
     return fold if config.memory.folds else None
 
@@ -238,6 +293,7 @@ STEP = Step(
         "memory": config.memory,
         "pretrain": config.pretrain,
         "validation": config.evaluate.validation_settings(),
+        **transfer_settings(config),
     },
     version=3,  # the memory explains away, heads and ids start near zero
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.manifest import read_manifest
 from pipelines.steps import Step, StepContext, Summary
+from pipelines.transferring import PARENT
 from recsys.artifacts.card import write_card
 from recsys.artifacts.files import files_below
 from recsys.artifacts.health_gate import health_checks, hold_to_bounds
@@ -18,9 +19,9 @@ from recsys.logs.prepared import open_prepared
 
 BUNDLE = "bundle"  # folder of the index step that evaluate has measured and that is served
 EVALUATION = "evaluation.json"
+AGREEMENT = "agreement.json"  # of distill: how alike student and teacher rank
 HEALTH = "health.json"  # of pretrain: is the Q-function that everything inherits from sound?
 PUBLISHED = "published.json"
-PARENT = "parent.json"  # in the folder of prepare: what was gone on from, and with what
 CONTINUITY = "continuity.json"  # what live users would notice
 
 
@@ -57,13 +58,19 @@ def run(context: StepContext) -> Summary:
         indent=2, exclude={"output", "threads", "publish", "baseline", "improve"}
     )
     (package / "run.json").write_text(settings + "\n", encoding="utf-8")
-    parent = _told(context.inputs["prepare"] / PARENT)
+    origins = [
+        context.inputs[name] / PARENT for name in ("prepare", "pretrain")
+    ]  # of fine-tuning, of transfer
+    parent = next((told for path in origins if (told := _told(path)) is not None), None)
     continuity = _told(context.inputs["continuity"] / CONTINUITY) if "continuity" in context.inputs else None
     if parent is not None:
-        shutil.copy(context.inputs["prepare"] / PARENT, package / PARENT)
+        (package / PARENT).write_text(json.dumps(parent, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     info = open_prepared(context.inputs["prepare"]).info
     card = package / "card.md"
-    write_card(card, config.name, context.config, info, evaluation, health, lineage, parent, continuity)
+    alike = _told(context.inputs["distill"] / AGREEMENT) if "distill" in context.inputs else None
+    write_card(
+        card, config.name, context.config, info, evaluation, health, lineage, parent, continuity, alike
+    )
 
     size = sum((package / path).stat().st_size for path in files_below(package))
     registry = Registry(config.registry)

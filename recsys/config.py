@@ -26,6 +26,7 @@ from recsys.training_config import MemoryConfig as MemoryConfig
 from recsys.training_config import MetatrainConfig as MetatrainConfig
 from recsys.training_config import PretrainConfig as PretrainConfig
 from recsys.training_config import SupportPolicyName as SupportPolicyName
+from recsys.training_config import TransferConfig as TransferConfig
 
 Impressions = Literal["apart", "actions"]
 Reward = Annotated[float, Field(ge=-1e6, le=1e6)]  # beyond, squares of returns leave single precision
@@ -75,6 +76,9 @@ class PrepareConfig(Frozen):
     split: SplitConfig = SplitConfig()
     reward: RewardConfig = RewardConfig()
     content_features: Positive = 64  # width of the text and category embedding
+    content_space: Literal["fitted", "shared"] = (
+        "fitted"  # "shared": one space for all logs, so that bundles transfer
+    )
     impressions: Impressions = "apart"  # "actions": what was shown without response is in the histories too
 
     @model_validator(mode="after")
@@ -210,6 +214,7 @@ class RunConfig(Frozen):
     metatrain: MetatrainConfig = MetatrainConfig()
     distill: DistillConfig = DistillConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    transfer: TransferConfig = TransferConfig()
     index: IndexConfig = IndexConfig()
     exploration: ExplorationConfig = ExplorationConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

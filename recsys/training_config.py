@@ -1,5 +1,6 @@
 """Settings of the stages that learn: pretrain, what starts it, metatrain, distill."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -186,17 +187,35 @@ class FinetuneConfig(Frozen):
     validation_share: Share = 0.1  # of users first seen since the bundle's cut, the newest, likewise
 
 
+class TransferConfig(Frozen):
+    """Warm start from a run on another log (recsys/learning/transfer.py); `source` none = from nothing."""
+
+    source: Path | None = None  # folder with that run's steps, or of a version's training state
+    match: Literal["ids", "titles", "nothing"] = (
+        "ids"  # which items are the same in both; "titles": with their year
+    )
+    prior_histories: float = Field(default=50.0, ge=0)  # that the source's item knowledge counts as
+    content_histories: float = Field(default=20.0, ge=0)  # that likeness of content counts as
+    frozen: tuple[Part, ...] = ("content", "encoder")
+    frozen_epochs: int = Field(default=1, ge=0)  # of pretrain; then everything learns
+
+
 class DistillConfig(Frozen):
     """A small student that ranks and adapts as the teacher does."""
 
-    hidden: Positive = 48
+    encoder: Literal["gated", "recurrent", "attention"] = "gated"
+    hidden: Positive = 32
     dropout: Share = 0.0
-    epochs: Positive = 6
+    epochs: Positive = 4
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 5e-3
+    from_teacher: bool = True  # false: the control, which learns from the log alone
+    ensemble: tuple[Path, ...] = ()  # folders of runs on the same log whose teachers teach beside this one's
     teacher_top: Positive = 50
+    index_top: int = Field(default=25, ge=0)  # of the student's own best
     random_candidates: Positive = 200
     temperature: PositiveFloat = 0.1
+    kl_weight: float = Field(default=1.0, ge=0)
     advantage_weight: float = Field(default=1.0, ge=0)
     next_item_weight: float = Field(default=0.2, ge=0)
     adapted_weight: float = Field(default=1.0, ge=0)

@@ -40,19 +40,33 @@ class ItemStatistics:
             return ItemStatistics(factors=arrays["factors"], popularity=arrays["popularity"])
 
 
-def cooccurrence_factors(matrix: sparse.csr_matrix, config: FactorsConfig, seed: int) -> FloatArray:
-    """Return the factors of an interaction matrix, (item, feature); features beyond its rank are zeros."""
+def cooccurrence_factors(
+    matrix: sparse.csr_matrix,
+    config: FactorsConfig,
+    seed: int,
+    prior: FloatArray | None = None,
+) -> FloatArray:
+    """Return the factors of an interaction matrix, (item, feature); features beyond its rank are zeros.
+
+    `prior`, (row, item), are rows that stand beside the histories' own: what goes together elsewhere. Their squares sum
+    to the number of histories that they count as, of what the squares of a history's row sum to on average.
+    """
     popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()
     degree = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
     factors = np.zeros((matrix.shape[1], config.features), np.float32)
-    rank = min(config.features, min(matrix.shape) - 1)
-    seen = popularity > 0
+    rows = matrix.shape[0] + (0 if prior is None else len(prior))
+    rank = min(config.features, min(rows, matrix.shape[1]) - 1)
+    seen = popularity > 0 if prior is None else (popularity > 0) | (prior != 0).any(axis=0)
     if rank <= 0 or not seen.any():  # one history, one item or nothing bought: nothing goes together
         return factors
     item_degree = np.maximum(popularity + config.smoothing, 1.0)
     scaled = (
         sparse.diags(degree**-config.history_power) @ matrix @ sparse.diags(item_degree**-config.item_power)
     )
+    if prior is not None:
+        average = scaled.power(2).sum() / max(matrix.shape[0], 1)
+        beside = prior * np.sqrt(average if average > 0 else 1.0)
+        scaled = sparse.vstack([scaled, sparse.csr_matrix(beside.astype(np.float32))]).tocsr()
     _, singular, right = randomized_svd(scaled, rank, n_iter=6, random_state=seed % 2**32)
     factors[:, :rank] = right.T * np.sqrt(singular)
     scale = np.sqrt(np.mean(np.sum(factors[seen] ** 2, axis=1)))
@@ -71,11 +85,15 @@ def rotate_onto(factors: FloatArray, reference: FloatArray) -> FloatArray:
 
 
 def item_statistics(
-    log: PreparedLog, histories: LongArray, config: FactorsConfig, seed: int
+    log: PreparedLog,
+    histories: LongArray,
+    config: FactorsConfig,
+    seed: int,
+    prior: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
 ) -> ItemStatistics:
     """Return the factors and the popularity that some training histories give."""
     matrix = interaction_matrix(log, histories)
     return ItemStatistics(
-        factors=cooccurrence_factors(matrix, config, seed),
+        factors=cooccurrence_factors(matrix, config, seed, prior),
         popularity=np.asarray(matrix.sum(axis=0), np.float32).ravel(),
     )

@@ -60,7 +60,9 @@ def hold_rows(network: QNetwork, known: torch.Tensor) -> list[torch.utils.hooks.
         gradient = gradient.coalesce()
         row = gradient.indices()[0]
         kept = new[row]
-        return torch.sparse_coo_tensor(row[None, kept], gradient.values()[kept], gradient.shape)
+        return torch.sparse_coo_tensor(
+            row[None, kept], gradient.values()[kept], gradient.shape, check_invariants=False
+        )
 
     return [table.register_hook(only_new) for table in item_tables(network)]  # type: ignore[no-untyped-call]
 

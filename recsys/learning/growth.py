@@ -15,7 +15,7 @@ from recsys.learning.factors import rotate_onto
 from recsys.models.q_network import QNetwork
 from recsys.types import BoolArray, FloatArray
 
-_ITEM_TABLES = (
+ITEM_TABLES = (
     "tower.id_embedding.weight",
     "tower.bias.weight",
     "tower.memory.weight",
@@ -29,7 +29,7 @@ def grown_teacher(network: QNetwork, content: FloatArray) -> QNetwork:
     """Return the same teacher with rows for more items, zero but for their content, (item, feature)."""
     grown = QNetwork(replace(network.shape, items=len(content)), network.temperature)
     weights = network.state_dict()
-    for name in _ITEM_TABLES:
+    for name in ITEM_TABLES:
         if name in weights:
             weights[name] = _longer(weights[name], len(content))
     weights["tower.content"] = torch.cat(

@@ -20,13 +20,20 @@ def draw_folds(histories: int, folds: int, generator: np.random.Generator) -> Lo
 
 
 def memory_factors(
-    matrix: sparse.csr_matrix, fold: LongArray, config: MemoryConfig, seed: int
+    matrix: sparse.csr_matrix,
+    fold: LongArray,
+    config: MemoryConfig,
+    seed: int,
+    prior: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
+    onto: FloatArray | None = None,  # (item, feature), coordinates to turn everything into
 ) -> tuple[FloatArray, list[FloatArray]]:
     """Return (factors of all histories, factors without each fold turned onto them), each (item, feature)."""
     settings = config.factors()
-    everybody = cooccurrence_factors(matrix, settings, seed)
+    everybody = cooccurrence_factors(matrix, settings, seed, prior)
+    if onto is not None:
+        everybody = rotate_onto(everybody, onto)
     by_fold = [
-        rotate_onto(cooccurrence_factors(matrix[fold != each], settings, seed), everybody)
+        rotate_onto(cooccurrence_factors(matrix[fold != each], settings, seed, prior), everybody)
         for each in range(config.folds)
     ]
     return everybody, by_fold

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys import columns as c
+from recsys.config import PrepareConfig
 from recsys.datasets.adapter import EventBatch
 from recsys.datasets.parsing import flat
 from recsys.datasets.tables import TablesAdapter
 from recsys.errors import UserError
 from recsys.logs.catalogue import item_table, named_items
-from recsys.logs.content import content_features
 from recsys.logs.hashing import HashArray, hash_strings
+from recsys.logs.item_content import item_content
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.logs.session_names import name_by_silence
 from recsys.types import FloatArray
@@ -96,14 +97,14 @@ class ContinuedLog:
                 known = _updated(known, told, c.USER_ID)
         return known.combine_chunks()
 
-    def content(self, items: pa.Table, seed: int) -> FloatArray:
+    def content(self, items: pa.Table, config: PrepareConfig, seed: int) -> FloatArray:
         """Return content vectors of all items: known ones as they were, new ones in the same space."""
         before = np.array(self.earlier.content)
         new = items.slice(len(before))
         if not new.num_rows:
             return before
         fitted = pq.read_table(self.fitted_items)
-        return np.concatenate([before, content_features(new, before.shape[1], seed, fitted)])
+        return np.concatenate([before, item_content(new, config, seed, fitted)])
 
     @property
     def fitted_items(self) -> Path:

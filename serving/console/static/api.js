@@ -15,6 +15,9 @@ export class Refused extends Error {
 }
 
 export async function ask(method, path, body = undefined, options = {}) {
+  if (document.body.dataset.keys === "on" && !sessionStorage.getItem(KEPT) && !(await askForKey(401, ""))) {
+    throw new Refused(401, "unauthorized", "Nothing can be shown without a key.");
+  }
   for (;;) {
     const headers = { Accept: "application/json" };
     const key = sessionStorage.getItem(KEPT);

@@ -15,8 +15,8 @@ export function spark(values, width = 150, height = 34) {
 }
 
 /* rows: {name, mean, low, high, cls}; one scale for all, zero in it if it is near. */
-export function intervals(rows, { from = null, unit = "" } = {}) {
-  const width = 580, left = 120, right = 70, line = 32;
+export function intervals(rows, { from = null, unit = "", room = 580 } = {}) {
+  const width = Math.max(280, Math.min(620, room)), left = width < 420 ? 86 : 120, right = 58, line = 32;
   const ends = rows.flatMap((row) => [row.low, row.high]).filter(Number.isFinite);
   let low = Math.min(...ends), high = Math.max(...ends);
   if (from !== null) { low = Math.min(low, from); high = Math.max(high, from); }

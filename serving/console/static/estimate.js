@@ -22,13 +22,13 @@ export function showEstimate(place, badge, told) {
   }
   const parts = [make("p", { cls: "sentence" }, told.sentence)];
   if (told.rows.length) {
-    parts.push(make("div", { cls: decision === "cannot say" ? "greyed" : "" }, intervals(told.rows.filter((row) => row.mean !== null).map((row) => ({ ...row, cls: row.role })))));
+    parts.push(make("div", { cls: decision === "cannot say" ? "greyed" : "" }, intervals(told.rows.filter((row) => row.mean !== null).map((row) => ({ ...row, cls: row.role })), { room: place.clientWidth })));
     if (told.difference && decision !== "cannot say") {
       const { mean, low, high } = told.difference;
       parts.push(make("p", { cls: "small" }, make("strong", {}, "Challenger less champion, on the same lists: "), `${signed(mean)} a list (95 % ${signed(low)} to ${signed(high)})`));
     }
   }
-  parts.push(make("p", { cls: "small muted" }, `${counted(told.lists, "list")} of ${counted(told.users, "user")}, ${counted(told.responses, "response")}${told.waiting ? `; ${told.waiting} more are being replayed` : ""}. ${leftOut(told.left_out)}SNIPS, ${told.assumption}; rewards as the champion learnt them, of events that name their list.`));
+  parts.push(make("p", { cls: "small muted" }, `${counted(told.lists, "list")} of ${counted(told.users, "user")}, ${counted(told.responses, "response")}${told.waiting ? `; ${told.waiting.toLocaleString("en")} more are being replayed` : ""}. ${leftOut(told.left_out)}SNIPS, ${told.assumption}; rewards as the champion learnt them, of events that name their list.`));
   if (told.gates.length) {
     const rows = told.gates.map((gate) => make("li", {}, make("span", { cls: `badge ${{ pass: "good", warn: "warn", fail: "bad" }[gate.verdict]}` }, gate.verdict), make("span", {}, make("strong", {}, `${gate.name} · ${gate.policy}: `), gate.says)));
     const failed = told.gates.filter((gate) => gate.verdict === "fail").length;

@@ -9,9 +9,10 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class RankedList {
   /* `onlike`, where given, makes similar items things to like. */
-  constructor(list, { onlike = null } = {}) {
+  constructor(list, { onlike = null, liked = new Map() } = {}) {
     this.list = list;
     this.onlike = onlike;
+    this.liked = liked;
     this.rows = new Map(); // item id -> li
     this.places = null; // of the list before
     this.answer = null;
@@ -75,10 +76,10 @@ export class RankedList {
       const found = await ask("GET", `/v1/items/${encodeURIComponent(item.item_id)}/similar?n=5`);
       const rows = found.items.map((other) => make("li", {},
         make("span", {}, titleOf(other)),
-        this.onlike
+        this.onlike && !this.liked.has(other.item_id)
           ? make("button", { type: "button", cls: "link", "aria-label": `Like ${titleOf(other)}`, onclick: () => this.onlike(other) }, "Like")
-          : make("span", { cls: "muted" }, plain(other.score, 2))));
-      show(near, make("h4", {}, "Similar to this"), make("ul", {}, ...rows));
+          : make("span", { cls: "muted" }, this.liked.has(other.item_id) ? "liked" : plain(other.score, 2))));
+      show(near, make("h3", {}, "Similar to this"), make("ul", {}, ...rows));
     } catch (error) {
       show(near, failed(error, () => this.#similar(item, near, button)));
     }
@@ -165,7 +166,7 @@ function pulls(item) {
     return make("div", { cls: "pull" }, make("span", {}, titleOf(pull)), make("span", { cls: "lane", "aria-hidden": "true" }, bar),
       make("span", { cls: "number" }, signed(pull.change)));
   });
-  return make("div", {}, make("h4", {}, "What each event adds: Q with it less Q without it (they overlap, so they need not add up)"), ...rows);
+  return make("div", {}, make("h3", {}, "What each event adds: Q with it less Q without it (they overlap, so they need not add up)"), ...rows);
 }
 
 export function bareList(list, items, both) {

@@ -106,9 +106,18 @@ function models(reading) {
     make("td", {}, make("code", {}, one.version), ...roles(one.version, reading)),
     make("td", {}, one.ranker === "q" ? "adapted student" : one.ranker.replaceAll("_", "-") || "unknown"),
     ...shots.map((k) => figure(one, k, best.get(k))),
-    make("td", { cls: "number" }, one.version === reading.active ? null
-      : make("button", { type: "button", cls: "quiet", "aria-label": `Promote ${one.version}`, onclick: () => promote(one.version) }, "Promote"))));
+    make("td", { cls: "number actions" }, ...(one.version === reading.active ? [] : choices(one.version, reading)))));
   show(byId("models"), make("thead", {}, header), make("tbody", {}, ...rows));
+}
+
+function choices(version, reading) {
+  const shadows = version === reading.shadow;
+  const path = shadows ? "/v1/models/shadow" : `/v1/models/${encodeURIComponent(version)}/shadow`;
+  return [
+    make("button", { type: "button", cls: "quiet", "aria-label": shadows ? "Stop the shadow" : `Let ${version} rank in the shadow`,
+      title: "Ranks every list unseen, and is the challenger of the live estimate", onclick: () => move(shadows ? "DELETE" : "POST", path) }, shadows ? "Stop shadow" : "Shadow"),
+    make("button", { type: "button", cls: "quiet", "aria-label": `Promote ${version}`, onclick: () => promote(version) }, "Promote"),
+  ];
 }
 
 const meanAt = (one, k) => one.curve.find((point) => point.events === k)?.mean ?? null;
@@ -153,8 +162,8 @@ async function move(method, path) {
   notice.className = "notice";
   notice.textContent = "Loading the version…";
   try {
-    const { active } = await ask(method, path);
-    notice.textContent = `${active} answers now.`;
+    const now = await ask(method, path);
+    notice.textContent = now.active ? `${now.active} answers now.` : now.shadow ? `${now.shadow} ranks in the shadow.` : "Nothing ranks in the shadow.";
     read();
   } catch (error) {
     notice.className = "notice bad";

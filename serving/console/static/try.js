@@ -5,7 +5,7 @@ import { byId, counted, ghosts, kindOf, make, show, titleOf } from "./dom.js";
 import { RankedList, bareList, legend } from "./lists.js";
 
 const liked = new Map(); // item id -> item, in the order of the likes
-const ranked = new RankedList(byId("ranked"), { onlike: like });
+const ranked = new RankedList(byId("ranked"), { onlike: like, liked });
 let cards = []; // what is asked about now
 let newest = null; // the last answer
 let running = null; // the request on its way
