@@ -196,6 +196,9 @@ class TransferConfig(Frozen):
     )
     prior_histories: float = Field(default=50.0, ge=0)  # that the source's item knowledge counts as
     content_histories: float = Field(default=20.0, ge=0)  # that likeness of content counts as
+    half_trusted: float = Field(
+        default=5.0, ge=0
+    )  # histories with an item at which its memory speaks at half volume
     frozen: tuple[Part, ...] = ("content", "encoder")
     frozen_epochs: int = Field(default=1, ge=0)  # of pretrain; then everything learns
 
