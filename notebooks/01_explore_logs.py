@@ -17,9 +17,9 @@
 # # 1 · What is in a log?
 #
 # Before anything is learnt from a log, somebody has to look at it: how long are sessions, do a few items sell
-# everything, how often must we recommend to somebody we hardly know, and which rows should nobody trust? This page asks
-# that of the log that ships with the project: a year of invoices of a British gift wholesaler (UCI Online Retail,
-# CC BY 4.0).
+# everything, how often must we recommend to somebody we hardly know, and which rows should nobody trust? This page
+# asks that of the log that ships with the project: a year of invoices of a British gift wholesaler (UCI Online
+# Retail, CC BY 4.0).
 #
 # For a log of your own, change `LOG` to its folder (`recsys import` writes one) and run the page again.
 
@@ -43,9 +43,10 @@ events.sample(5, random_state=7)[
 ]
 
 # %% [markdown]
-# One row is one event: who, when, which item, what happened, and its `value`, here pounds. `reward` is what the learner
-# is told an event is worth: 1 for a purchase, −1 for a cancellation. There are no impressions in this log. It says what
-# was ordered, never what was shown, so it can train a ranker and cannot, by itself, judge one (page 4 is about that).
+# One row is one event: who, when, which item, what happened, and its `value`, here pounds. `reward` is what the
+# learner is told an event is worth: 1 for a purchase, −1 for a cancellation. There are no impressions in this log. It
+# says what was ordered, never what was shown, so it can train a ranker and cannot, by itself, judge one (page 4 is
+# about that).
 
 # %%
 counts = events.groupby("event_type").agg(
@@ -93,9 +94,9 @@ selling.head(8).join(items[["title", "price"]])[["title", "price", "events", "us
 # %% [markdown]
 # ## How often do we face somebody we hardly know?
 #
-# This is the question the whole project hangs on. Each month brings new customers, and whoever is new has no history to
-# learn from. Two ways to count it: customers per month, and visits by how many events we had seen of the customer when
-# the visit began.
+# This is the question the whole project hangs on. Each month brings new customers, and whoever is new has no history
+# to learn from. Two ways to count it: customers per month, and visits by how many events we had seen of the customer
+# when the visit began.
 
 # %%
 months = activity(events)
@@ -148,8 +149,9 @@ ax = plots.lines(
 # %% [markdown]
 # ## What should nobody trust?
 #
-# Each line is a check with the number of events that it finds. Nothing here is mended in silence: `recsys prepare` puts
-# refused rows into a quarantine file with the reason, and the datasheet beside the log says what was cleaned before.
+# Each line is a check with the number of events that it finds. Nothing here is mended in silence: `recsys prepare`
+# puts refused rows into a quarantine file with the reason, and the datasheet beside the log says what was cleaned
+# before.
 
 # %%
 checks = quality(events, items.index, users.index)

@@ -15,8 +15,6 @@ from pipelines.publish import BUNDLE, CONTINUITY, EVALUATION
 from pipelines.steps import StepContext, Summary
 from pipelines.transferring import PARENT
 from recsys.artifacts.bundle import QBundle, load_bundle
-from recsys.candidates.index import build_index
-from recsys.config import IndexConfig
 from recsys.evaluation.cold_start import history_of
 from recsys.evaluation.continuity import continuity
 from recsys.evaluation.curve import kshot_curve
@@ -27,6 +25,7 @@ from recsys.learning.factors import ItemStatistics, item_statistics
 from recsys.learning.growth import grown_head, placed
 from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
 from recsys.learning.rehearsal import rehearsal_windows
+from recsys.learning.teachers import Learner, Teacher
 from recsys.logs.prepared import open_prepared, training_histories
 from recsys.mdp.tasks import draw_shots, trainable
 from recsys.mdp.windows import batches, read_windows
@@ -71,10 +70,10 @@ def tune_student(context: StepContext, parent: Parent) -> Summary:
     before = load_bundle(parent.bundle)
     assert isinstance(before, QBundle)  # noqa: S101 - find_parent has refused others
     prior = copy.deepcopy(before.prior).requires_grad_(True)
-    index = build_index(table.index_vectors().numpy(), IndexConfig(kind="flat"))
     chance = torch_generator(context.seed, "finetune-distill")
     discount = config.pretrain.discount
-    distiller = Distiller(teacher, head.prior, student, prior, table, index, config.distill, discount, chance)
+    taught = Teacher.of([Learner(teacher, head.prior, table)])
+    distiller = Distiller(taught, Learner(student, prior, table), config.distill, discount, chance)
     shuffling = numpy_generator(context.seed, "finetune-distill-windows")
     optimizer = grouped_optimizer([(list(student.parameters()), settings.distill_rate, 1e-5)])
     shots, evaluated = config.evaluate.shots, config.evaluate

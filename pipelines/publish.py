@@ -19,6 +19,7 @@ from recsys.logs.prepared import open_prepared
 
 BUNDLE = "bundle"  # folder of the index step that evaluate has measured and that is served
 EVALUATION = "evaluation.json"
+AGREEMENT = "agreement.json"  # of distill: how alike student and teacher rank
 HEALTH = "health.json"  # of pretrain: is the Q-function that everything inherits from sound?
 PUBLISHED = "published.json"
 CONTINUITY = "continuity.json"  # what live users would notice
@@ -66,7 +67,10 @@ def run(context: StepContext) -> Summary:
         (package / PARENT).write_text(json.dumps(parent, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     info = open_prepared(context.inputs["prepare"]).info
     card = package / "card.md"
-    write_card(card, config.name, context.config, info, evaluation, health, lineage, parent, continuity)
+    alike = _told(context.inputs["distill"] / AGREEMENT) if "distill" in context.inputs else None
+    write_card(
+        card, config.name, context.config, info, evaluation, health, lineage, parent, continuity, alike
+    )
 
     size = sum((package / path).stat().st_size for path in files_below(package))
     registry = Registry(config.registry)

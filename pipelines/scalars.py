@@ -1,10 +1,13 @@
-"""Training curves, written where TensorBoard looks for them."""
+"""Training curves, written where TensorBoard looks for them, and read back as a frame."""
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from recsys.errors import UserError
+
 if TYPE_CHECKING:
+    import pandas as pd
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -43,3 +46,20 @@ class TensorBoardScalars:
         """Write what is still in memory."""
         if self._writer is not None:
             self._writer.close()
+
+
+def read_scalars(folder: Path) -> "pd.DataFrame":
+    """Return the points of a step's curves: name, update, value; raises UserError if there are none."""
+    import pandas as pd
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not any(folder.glob("events.out.tfevents.*")):
+        raise UserError(f"no training curves in {folder}; run the step first")
+    written = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0 = every point
+    written.Reload()
+    rows = [
+        (name, point.step, point.value)
+        for name in written.Tags()["scalars"]
+        for point in written.Scalars(name)
+    ]
+    return pd.DataFrame(rows, columns=["name", "update", "value"])

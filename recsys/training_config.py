@@ -206,14 +206,19 @@ class TransferConfig(Frozen):
 class DistillConfig(Frozen):
     """A small student that ranks and adapts as the teacher does."""
 
-    hidden: Positive = 48
+    encoder: Literal["gated", "recurrent", "attention"] = "gated"
+    hidden: Positive = 32
     dropout: Share = 0.0
-    epochs: Positive = 6
+    epochs: Positive = 4
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 5e-3
+    from_teacher: bool = True  # false: the control, which learns from the log alone
+    ensemble: tuple[Path, ...] = ()  # folders of runs on the same log whose teachers teach beside this one's
     teacher_top: Positive = 50
+    index_top: int = Field(default=25, ge=0)  # of the student's own best
     random_candidates: Positive = 200
     temperature: PositiveFloat = 0.1
+    kl_weight: float = Field(default=1.0, ge=0)
     advantage_weight: float = Field(default=1.0, ge=0)
     next_item_weight: float = Field(default=0.2, ge=0)
     adapted_weight: float = Field(default=1.0, ge=0)

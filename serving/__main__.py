@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     add = what.add_parser("add", help="make a key and print it, once; only its hash is kept")
     add.add_argument("name")
     add.add_argument("--scopes", default="read", help="by commas, of read, write, admin")
-    remove = what.add_parser("remove", help="let a key in no longer, from the next start on")
+    remove = what.add_parser("remove", help="let a key in no longer; servers notice within a second")
     remove.add_argument("name")
     what.add_parser("list", help="names and scopes")
     return parser.parse_args()

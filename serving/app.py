@@ -16,13 +16,14 @@ from starlette.middleware.cors import CORSMiddleware
 from recsys.recommender import Recommender, load_recommender
 from serving.console import install as console
 from serving.dependencies import Service
+from serving.examples import with_examples
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
 from serving.history_import import import_history
 from serving.observability import Metrics
 from serving.problems import install_handlers
 from serving.routes import events, export, health, items, models, recommend, users
-from serving.security import Keys, read_keys
+from serving.security import Keys
 from serving.settings import Settings
 from serving.spool import SpooledStore
 from serving.sql_store import SqlStore, open_postgres_store, open_sqlite_store
@@ -44,7 +45,7 @@ def create_app(
     """
     settings = settings or Settings()
     tracer = tracer or make_tracer(settings.tracing)
-    keys = Keys(read_keys(settings.api_keys)) if settings.auth == "on" else None
+    keys = Keys(settings.api_keys) if settings.auth == "on" else None
     desk = Desk()
     app = FastAPI(
         title="metaq",
@@ -168,11 +169,11 @@ def _tell_requests(settings: Settings) -> None:
 
 
 def _declare_keys(app: FastAPI) -> None:
-    """Say in the document how a key is sent."""
+    """Say in the document how a key is sent, and show what is answered."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = plain()
+        document = with_examples(plain())
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         schemes["bearer"] = {"type": "http", "scheme": "bearer"}

@@ -7,6 +7,7 @@ compares its hash with every key's in constant time. Keys are never logged; thei
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import time
@@ -23,6 +24,8 @@ from recsys.frozen import Frozen
 Scope = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _PREFIX = "mq_"
+LOOKS_EVERY_S: Final = 1.0  # how often a change of the file is looked for
+log = logging.getLogger(__name__)
 
 
 class ApiKey(Frozen):
@@ -48,19 +51,54 @@ ANYBODY: Final = Caller("", frozenset(SCOPES))  # where keys are off
 
 
 class Keys:
-    """The keys that are let in."""
+    """The keys that are let in: those of a file, read again when it changes."""
 
-    def __init__(self, keys: Sequence[ApiKey]) -> None:
-        self._keys = [(bytes.fromhex(key.sha256), Caller(key.name, frozenset(key.scopes))) for key in keys]
+    def __init__(self, path: Path, every_s: float = LOOKS_EVERY_S) -> None:
+        self._path, self._every_s = path, every_s
+        self._mark = _mark_of(path)
+        self._looked = time.monotonic()
+        self._take(read_keys(path))
 
     def caller(self, secret: bytes) -> Caller | None:
         """Return whose key this is; looks at all of them, however soon one fits."""
+        if (now := time.monotonic()) - self._looked >= self._every_s:
+            self._looked = now
+            self._look()
         asked = hashlib.sha256(secret).digest()
         found: Caller | None = None
         for digest, caller in self._keys:
             if hmac.compare_digest(digest, asked):
                 found = caller
         return found
+
+    def _look(self) -> None:
+        """Take the file as it is now; where it cannot be read the keys of before stay, and the log says so."""
+        mark = _mark_of(self._path)
+        if mark == self._mark:
+            return
+        self._mark = mark
+        if mark is None:
+            log.error("%s is gone; the keys that were read stay until it is back", self._path)
+            return
+        try:
+            keys = _standing(self._path)
+        except (UserError, ValueError) as error:
+            log.error("the keys that were read before stay: %s", error)
+            return
+        self._take(keys)
+        log.warning("%d API keys are let in now", len(keys))
+
+    def _take(self, keys: Sequence[ApiKey]) -> None:
+        self._keys = [(bytes.fromhex(key.sha256), Caller(key.name, frozenset(key.scopes))) for key in keys]
+
+
+def _mark_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever a file is written or replaced; None without a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:

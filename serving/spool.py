@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from recsys.recommender import LoggedEvent
 from serving.event_log import Impression
+from serving.forgotten import forgotten_at, mark_forgotten
 from serving.problems import StoreUnavailable
 from serving.sql_store import SqlStore
 from serving.store import EventRow, Exported, Forgotten, ItemChange, Merged
@@ -97,8 +98,12 @@ class SpooledStore:
         return await self._asked(self.database.impression(recommendation_id))
 
     async def forget(self, user: str) -> Forgotten:
-        """Remove a user from the database and from this machine's file; raises StoreUnavailable while it is away."""
+        """Remove a user from the database, from this machine's file and, once they are carried over, from others'.
+
+        Raises StoreUnavailable while the database is away.
+        """
         self._present()
+        await self._asked(mark_forgotten(self.database, user))
         await self.file.forget(user)
         return await self._asked(self.database.forget(user))
 
@@ -219,12 +224,20 @@ class SpooledStore:
         while True:
             lines = [row async for batch in self._some("impressions") for row in batch]
             if lines:
-                await self.database.keep_lines(lines)
+                gone = await forgotten_at(self.database, [row[1] for row in lines])
+                kept = [row for row in lines if row[3] > gone.get(row[1], -1)]
+                if kept:
+                    await self.database.keep_lines(kept)
                 await self.file.drop(impressions=[row[0] for row in lines])
             rows = [row async for batch in self._some("events") for row in batch]
             if rows:
-                rows.sort(key=lambda row: row[-1])
-                await self.database.append([EventRow(*row[:-1]) for row in rows], [row[-1] for row in rows])
+                gone = await forgotten_at(self.database, [row[1] for row in rows])
+                kept = [row for row in rows if row[-1] // 1_000 > gone.get(row[1], -1)]
+                kept.sort(key=lambda row: row[-1])
+                if kept:
+                    await self.database.append(
+                        [EventRow(*row[:-1]) for row in kept], [row[-1] for row in kept]
+                    )
                 await self.file.drop(events=[row[0] for row in rows])
             carried += len(rows) + len(lines)
             if not rows and not lines:

@@ -86,8 +86,7 @@ class SqlStore:
 
     async def put_user(self, user: str, attributes: Mapping[str, str]) -> None:
         """Write one row by its key."""
-        sql, values = self.backend.statements.put_user.sql, (user, orjson.dumps(attributes).decode())
-        await self._commits.submit(lambda connection: connection.execute(sql, values) and None, synced=True)
+        await self._write(self.backend.statements.put_user, (user, orjson.dumps(attributes).decode()))
 
     async def merge(self, user: str, other: str) -> Merged:
         """Move rows in one transaction."""
@@ -168,22 +167,23 @@ class SqlStore:
         rows = await self._read(self.backend.statements.fact, (name,))
         return rows[0][0] if rows else None
 
-    async def put_fact(self, name: str, value: str) -> None:
-        """Write one row by its key."""
-        sql = self.backend.statements.put_fact.sql
-        await self._commits.submit(
-            lambda connection: connection.execute(sql, (name, value)) and None, synced=True
-        )
+    async def put_fact(self, name: str, value: str, *, anew: bool = True) -> None:
+        """Write one row by its key; unless anew, what is there already stays."""
+        statements = self.backend.statements
+        await self._write(statements.put_fact if anew else statements.keep_fact, (name, value))
+
+    async def drop_facts(self, prefix: str, before: int) -> None:
+        """Remove the facts of a kind whose value, a number, is smaller than another."""
+        await self._write(self.backend.statements.drop_facts, (f"{prefix}%", before))
+
+    async def _write(self, statement: Statement, values: Row) -> None:
+        sql = statement.sql
+        await self._commits.submit(lambda connection: connection.execute(sql, values) and None, synced=True)
 
     async def export(self, what: Exported, batch: int) -> AsyncIterator[list[Row]]:
         """Read by ranges of ids, so that neither side holds more than a batch."""
         await self.settled()
-        statements, after = self.backend.statements, ""
-        statement = {
-            "events": statements.exported_events,
-            "impressions": statements.exported_impressions,
-            "users": statements.exported_users,
-        }[what]
+        statement, after = getattr(self.backend.statements, f"exported_{what}"), ""
         while rows := await self._read(statement, (after, batch)):
             yield rows
             after = rows[-1][0]

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Dialect,
     Executable,
     Integer,
     Text,
     and_,
     bindparam,
+    cast,
     delete,
     func,
     literal_column,
@@ -69,6 +71,8 @@ class Statements:
     changes_since: Statement  # revision, limit -> revision, item_id, fields
     fact: Statement  # name -> value
     put_fact: Statement  # name, value
+    keep_fact: Statement  # name, value; what is there already stays
+    drop_facts: Statement  # like, before -> facts whose value, a number, is smaller
     exported_events: Statement  # received_at after, limit -> EVENT_COLUMNS
     exported_impressions: Statement  # recommendation_id after, limit -> IMPRESSION_COLUMNS
     recent_impressions: Statement  # recommendation_id after, limit -> IMPRESSION_COLUMNS, newest first
@@ -201,6 +205,14 @@ def compile_statements(engine: str) -> Statements:
             ),
             "fact",
             "value",
+        ),
+        keep_fact=ready(put_fact.on_conflict_do_nothing(index_elements=["name"]), "fact", "value"),
+        drop_facts=ready(
+            delete(FACTS_TABLE).where(
+                and_(facts.name.like(bindparam("like")), cast(facts.value, BigInteger) < bindparam("before"))
+            ),
+            "like",
+            "before",
         ),
         exported_events=ready(
             select(*(events[name] for name in EVENT_COLUMNS))

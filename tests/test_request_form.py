@@ -71,7 +71,7 @@ def in_torch(
 @given(
     seed=st.integers(0, 2**16),
     events=st.integers(0, 25),  # the state reads 20
-    encoder=st.sampled_from([("recurrent", 1), ("recurrent", 2), ("attention", 1)]),
+    encoder=st.sampled_from([("gated", 1), ("recurrent", 1), ("recurrent", 2), ("attention", 1)]),
     memory_features=st.sampled_from([0, 3, 12]),
     hidden=st.sampled_from([0, 5]),
     n_step=st.integers(1, 4),
@@ -79,6 +79,7 @@ def in_torch(
     adapt=st.booleans(),
     memory=st.booleans(),
 )
+@example(2, 25, ("gated", 1), 12, 5, 3, True, True, True)
 @example(1, 20, ("recurrent", 1), 12, 5, 3, True, True, True)
 @settings(max_examples=40, deadline=None)
 def test_the_query_and_the_posterior_of_a_request_are_those_of_evaluation(

@@ -20,6 +20,7 @@ def write_card(
     lineage: Mapping[str, Mapping[str, str]],
     parent: Mapping[str, Any] | None = None,  # what it was trained on from: parent.json
     continuity: Mapping[str, Any] | None = None,  # what live users would notice, beside the parent
+    distillation: Mapping[str, Any] | None = None,  # how alike student and teacher rank: agreement.json
 ) -> None:
     """Write the card of a version; no dates but those of the data, so equal models have equal cards."""
     sections = [
@@ -29,6 +30,7 @@ def write_card(
         _data(info, parent),
         _quality(evaluation),
         _adaptation(evaluation),
+        *([] if distillation is None else [_distillation(distillation)]),
         _health(health),
         *([] if continuity is None else [_continuity(continuity)]),
         card_limits(info, evaluation, health),
@@ -134,6 +136,27 @@ def _signed(metric: Mapping[str, float] | None) -> str:
     if not metric or "mean" not in metric:
         return "–"
     return f"{metric['mean']:+.4f} [{metric['low']:+.4f}, {metric['high']:+.4f}]"
+
+
+def _distillation(told: Mapping[str, Any]) -> str:
+    shots: Mapping[str, Mapping[str, float]] = told["shots"]
+    teachers, ours, theirs = told["teachers"], told["student_parameters"], told["teacher_parameters"]
+    size = f"{ours:,} parameters for the {theirs:,} of {'its teacher' if teachers == 1 else f'{teachers} teachers'}"
+    if not shots:
+        return f"## Distillation\n\nThe student has {size}. Nobody was there to compare their lists for."
+    names = {
+        "teacher_ndcg": "NDCG of the teacher",
+        "student_ndcg": "NDCG of the student",
+        "of_teacher": "the one over the other",
+        "overlap": "share of the teacher's list in the student's",
+        "rank_correlation": "rank correlation over the teacher's best 200",
+    }
+    rows = [(said, *(f"{by_shot[name]:.4f}" for by_shot in shots.values())) for name, said in names.items()]
+    return (
+        f"## Distillation\n\nThe student has {size}, item tables apart. Lists of {told['cutoff']} for {told['users']} "
+        "validation users, both adapted; columns: events the user had given.\n\n"
+        + _table(("", *(f"k = {shot}" for shot in shots)), rows)
+    )
 
 
 def _continuity(told: Mapping[str, Any]) -> str:

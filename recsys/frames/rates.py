@@ -38,3 +38,16 @@ def rates(
     half = error.where(more > 0) * stats.t.isf((1.0 - confidence) / 2.0, more.where(more > 0))
     table["low"], table["high"] = table["mean"] - half, table["mean"] + half
     return table
+
+
+def between(table: pd.DataFrame, one: str, other: str) -> "pd.Series[float]":
+    """Return what one group of `rates` has more than another, for groups of different users: mean, low, high.
+
+    The half widths add up in squares, as those of independent means do.
+    """
+    if missing := [name for name in (one, other) if name not in table.index]:
+        raise UserError(f"no group {missing[0]}; there are {', '.join(map(str, table.index))}")
+    means, highs = table["mean"], table["high"]
+    gap = float(means[one] - means[other])
+    half = float(np.hypot(highs[one] - means[one], highs[other] - means[other]))
+    return pd.Series({"mean": gap, "low": gap - half, "high": gap + half})

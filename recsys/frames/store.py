@@ -3,6 +3,8 @@
 Tables are pyarrow's, so that pandas (`.to_pandas()`), DuckDB (by the name of the variable) and Parquet read them alike.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from recsys.config import RewardConfig
 from recsys.evaluation.replay.attribution import attribute
 from recsys.evaluation.replay.live_log import Connection
 from recsys.evaluation.replay.log import RECEIVED_AT, REQUEST, from_table
-from recsys.logs.live_tables import IMPRESSIONS_TABLE, LOGGED_EVENTS_VIEW
+from recsys.logs.live_tables import ATTRIBUTES, IMPRESSIONS_TABLE, LOGGED_EVENTS_VIEW, USERS_TABLE
 from recsys.logs.schema import EVENTS, TIMESTAMP_TYPE
 
 _LISTS: Final = (
@@ -31,10 +33,11 @@ class StoreTables:
 
     events: pa.Table  # feedback and shown items in the columns of schema.EVENTS, oldest first
     lists: pa.Table  # one row per answered request, oldest first: who asked, what answered, in which variant
+    attributes: Mapping[str, Mapping[str, str]]  # of users, as the endpoint was told
 
 
 def read_store(connection: Connection) -> StoreTables:
-    """Return the event table and the answered requests of a live store, SQLite or PostgreSQL."""
+    """Return the event table, the answered requests and what is known of users of a live store, on either engine."""
     loose = pa.schema([field.with_nullable(True) for field in EVENTS])
     kinds = pa.schema(
         [
@@ -46,9 +49,14 @@ def read_store(connection: Connection) -> StoreTables:
     )
     events = _table(connection, LOGGED_EVENTS_VIEW, loose)
     lists = _table(connection, IMPRESSIONS_TABLE.name, kinds)
+    told = connection.execute(f"SELECT {c.USER_ID}, {ATTRIBUTES} FROM {USERS_TABLE.name}").fetchall()  # noqa: S608
     return StoreTables(
         events.sort_by([(c.TIMESTAMP, "ascending"), (c.EVENT_ID, "ascending")]),
         lists.sort_by([(c.TIMESTAMP, "ascending"), (c.RECOMMENDATION_ID, "ascending")]),
+        {
+            user: {name: str(value) for name, value in json.loads(text).items() if value is not None}
+            for user, text in told
+        },
     )
 
 

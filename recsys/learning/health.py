@@ -4,8 +4,10 @@ Over-estimation shows as max-Q that jumps away from what the log earns; lack of 
 hardly took; a Q that is no return as bins of predicted value whose realised return differs.
 """
 
+import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,6 +57,17 @@ class QHealth:
         """Return JSON-able values; what is not a number becomes None."""
         numbers = {name: value if np.isfinite(value) else None for name, value in self.scalars().items()}
         return {**numbers, "calibration": [asdict(each) for each in self.calibration]}
+
+
+def read_health(path: Path) -> QHealth:
+    """Return the figures that a pretraining left beside its weights (health.json)."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    numbers = {
+        each.name: float("nan") if told[each.name] is None else float(told[each.name])
+        for each in fields(QHealth)
+        if each.name != "calibration"
+    }
+    return QHealth(**numbers, calibration=tuple(CalibrationBin(**each) for each in told["calibration"]))
 
 
 def q_health(figures: Iterable[TransitionFigures]) -> QHealth:

@@ -16,7 +16,13 @@ from recsys.mdp.state import StateBatch
 from recsys.models.history_memory import HistoryMemory
 from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
 from recsys.models.quantiles import QuantileOffsets
-from recsys.models.session_encoder import AttentionEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
+from recsys.models.session_encoder import (
+    AttentionEncoder,
+    GatedEncoder,
+    RecurrentEncoder,
+    SessionEncoder,
+    TokenProjection,
+)
 
 QUIET = 0.01  # standard deviation of the heads' weights at first
 
@@ -74,6 +80,8 @@ class StateNetwork(nn.Module):
         self.encoder: SessionEncoder
         if shape.encoder == "attention":
             self.encoder = AttentionEncoder(shape.hidden, shape.layers, shape.dropout, shape.max_events)
+        elif shape.encoder == "gated":
+            self.encoder = GatedEncoder(shape.hidden)
         else:
             self.encoder = RecurrentEncoder(shape.hidden, shape.layers, shape.dropout)
         self.dropout = nn.Dropout(shape.dropout)

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 
 from recsys.mdp.state import History, between_tokens
 from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
-from recsys.models.session_encoder import RecurrentEncoder, SessionEncoder, TokenProjection
+from recsys.models.session_encoder import GatedEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray
 
@@ -128,7 +128,9 @@ def inverse_factor(gram: FloatArray, noise: float) -> FloatArray:
 
 
 def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
-    """Return what encodes raw tokens: on arrays for one layer of GRU, else by the module itself."""
+    """Return what encodes raw tokens: on arrays for gates and for one layer of GRU, else by the module itself."""
+    if isinstance(encoder, GatedEncoder):
+        return RequestGates(tokens, encoder).states
     if isinstance(encoder, RecurrentEncoder) and encoder.gru.num_layers == 1:
         return RequestGru(tokens, encoder.gru).states
     project, start, tables = tokens.project, tokens.start, list(tokens.attributes.parameters())
@@ -144,8 +146,53 @@ def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
     return encode
 
 
+class TokenMap:
+    """W (token or start vector) + b for every place of a history, with the projection of tokens taken into W."""
+
+    def __init__(self, tokens: TokenProjection, weight: FloatArray, bias: FloatArray) -> None:
+        self._weight = np.ascontiguousarray((weight @ array(tokens.project.weight)).T)
+        self._bias = weight @ array(tokens.project.bias) + bias
+        self._start = weight @ array(tokens.start) + bias
+        self._attributes = [array(table) @ weight.T for table in tokens.attributes.parameters()]
+
+    def of(self, history: History, raw: FloatArray) -> FloatArray:
+        """Return (time + 1, row of W) from raw tokens, (time, feature + 3)."""
+        read = np.empty((len(raw) + 1, len(self._bias)), np.float32)
+        read[0] = self._start
+        for column, table in enumerate(self._attributes):
+            read[0] += table[history.attributes[column]]
+        np.dot(raw, self._weight, out=read[1:])
+        read[1:] += self._bias
+        return read
+
+
+class RequestGates:
+    """The mix of GatedEncoder."""
+
+    def __init__(self, tokens: TokenProjection, encoder: GatedEncoder) -> None:
+        halved = np.ones(encoder.gates.out_features, np.float32)
+        halved[: len(halved) // 2] = 0.5
+        weight, bias = map(array, encoder.gates.parameters())
+        self._map = TokenMap(tokens, weight * halved[:, None], bias * halved)
+
+    def states(self, history: History, raw: FloatArray) -> FloatArray:
+        """Return the hidden states around raw tokens."""
+        read = np.tanh(self._map.of(history, raw))
+        hidden = read.shape[1] // 2
+        taken = read[:, :hidden]
+        taken += 1.0
+        taken *= 0.5
+        states = taken * read[:, hidden:]
+        kept = 1.0 - taken
+        # a mix of two vectors at a time: what came in is there already, what is kept of the state before is added
+        mixed = np.empty(hidden, np.float32)
+        for before, share, now in zip(states, kept[1:], states[1:], strict=False):
+            np.add(now, np.multiply(before, share, out=mixed), out=now)
+        return states
+
+
 class RequestGru:
-    """A GRU (Cho et al. 2014) with what it reads of tokens as one map."""
+    """A GRU (Cho et al. 2014)."""
 
     def __init__(self, tokens: TokenProjection, gru: torch.nn.GRU) -> None:
         hidden = gru.hidden_size
@@ -154,10 +201,7 @@ class RequestGru:
         read, kept, read_bias, kept_bias = map(array, gru.parameters())  # in PyTorch's order, of one layer
         both = read_bias.copy()
         both[: 2 * hidden] += kept_bias[: 2 * hidden]  # the new state's is behind its reset gate
-        self._read = np.ascontiguousarray((read @ array(tokens.project.weight)).T * halved)
-        self._read_bias = (read @ array(tokens.project.bias) + both) * halved
-        self._start = (read @ array(tokens.start) + both) * halved
-        self._attributes = [(array(table) @ read.T) * halved for table in tokens.attributes.parameters()]
+        self._map = TokenMap(tokens, read * halved[:, None], both * halved)
         # ½: of the gates' tanh, and of the factor (1 + tanh) that the reset gate is
         self._kept = np.ascontiguousarray(kept.T) * np.float32(0.5)
         self._kept_bias = kept_bias[2 * hidden :] * np.float32(0.5)
@@ -165,12 +209,7 @@ class RequestGru:
     def states(self, history: History, raw: FloatArray) -> FloatArray:
         """Return the hidden states around raw tokens."""
         hidden = len(self._kept)
-        read = np.empty((len(raw) + 1, 3 * hidden), np.float32)
-        read[0] = self._start
-        for column, table in enumerate(self._attributes):
-            read[0] += table[history.attributes[column]]
-        np.dot(raw, self._read, out=read[1:])
-        read[1:] += self._read_bias
+        read = self._map.of(history, raw)
         states = np.zeros((len(read) + 1, hidden), np.float32)
         kept = np.empty(3 * hidden, np.float32)
         gates, new = kept[: 2 * hidden], kept[2 * hidden :]

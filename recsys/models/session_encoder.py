@@ -1,6 +1,6 @@
 """Tokens -> hidden states, one more than tokens: state 0 has seen only the user's attributes.
 
-Two encoders behind one protocol. Both are causal: state t depends on the first t tokens alone, so one pass over a
+Encoders behind one protocol. All are causal: state t depends on the first t tokens alone, so one pass over a
 history gives the state before every one of its events.
 """
 
@@ -31,6 +31,30 @@ class RecurrentEncoder(nn.Module):
         """Run over the start vector and the tokens."""
         states, _ = self.gru(torch.cat([start[:, None], tokens], dim=1))
         return torch.as_tensor(states)
+
+
+class GatedEncoder(nn.Module):
+    """h_t = (1 − z_t) h_{t−1} + z_t c_t with z_t = σ(W_z x_t), c_t = tanh(W_c x_t) (minGRU, Feng et al. 2024, without
+    its parallel scan).
+
+    A GRU whose gates read the token alone: what is left of the recurrence is one mix of two vectors a token, which is
+    what makes it cheap for one user (recsys/models/request_state.py).
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(hidden, 2 * hidden)  # z, c
+
+    def forward(self, start: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Run over the start vector and the tokens."""
+        gate, candidate = self.gates(torch.cat([start[:, None], tokens], dim=1)).chunk(2, dim=-1)
+        gate, candidate = torch.sigmoid(gate), torch.tanh(candidate)
+        state = torch.zeros_like(start)
+        states = []
+        for z, c in zip(gate.unbind(1), candidate.unbind(1), strict=True):
+            state = torch.lerp(state, c, z)
+            states.append(state)
+        return torch.stack(states, dim=1)
 
 
 class AttentionEncoder(nn.Module):

@@ -67,13 +67,14 @@ def weights(
         ax.set_xscale("log")
         ax.axvline(1.0, color=PALETTE[1], lw=1.5)
         total = max(sum(counts), 1)
-        ax.annotate(
-            f"{counts[0] / total:.0%} of lists have weight 0:\nthe policy would never show them",
-            (0.02, 0.97),
-            xycoords="axes fraction",
-            va="top",
-            color=INK,
-        )
+        if counts[0]:
+            ax.annotate(
+                f"beside these, {counts[0] / total:.0%} of all lists:\nthe policy would never show them",
+                (0.02, 0.97),
+                xycoords="axes fraction",
+                va="top",
+                color=INK,
+            )
         ax.set_ylim(top=1.3 * max([*counts[1:], 1]))
         named(ax, "importance weight of a list (1 = as likely as it was)", "lists", title)
         return ax
@@ -97,8 +98,13 @@ def _edges(kept: RealArray, bins: int, *, log: bool) -> RealArray:
 
 def plain_ticks(ax: "Axes", low: float, high: float) -> None:
     """Write ticks of a logarithmic axis as people do: 1, 10, 100, thousands with a comma."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    if high / max(low, 1e-12) > 10:
-        ax.xaxis.set_minor_formatter(NullFormatter())
+    narrow = high / max(low, 1e-12) < 50  # hardly a power of ten inside: name some that lie between, too
+    if narrow:
+        ax.xaxis.set_minor_locator(LogLocator(subs=(2.0, 3.0, 5.0)))
+        ax.tick_params(axis="x", which="both", length=3.5, pad=3.5)
+    ax.xaxis.set_minor_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.10g}") if narrow else NullFormatter()
+    )

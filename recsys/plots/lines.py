@@ -28,12 +28,13 @@ def lines(
     colour: Mapping[str, str] | None = None,
     quiet: Sequence[str] = (),
     from_zero: bool = True,
+    mark: float | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw y over x, a line for each value of `by` with its name at the end; `band` names the interval's columns.
 
-    Lines named in `quiet` are grey. Places of x that are numbers far from evenly spaced stand at even distances if x
-    is a category.
+    Lines named in `quiet` are grey; `mark` is a value to compare with. Places of x stand at even distances if x is a
+    category.
     """
     with drawing(ax) as ax:
         parts: list[tuple[str, pd.DataFrame]] = (
@@ -49,7 +50,7 @@ def lines(
             places = list(frame[x].cat.categories)
         for name, part in parts:
             at = np.array([places.index(value) for value in part[x]]) if places else part[x].to_numpy()
-            ax.plot(at, part[y], marker="o", color=tint[name], zorder=3)
+            ax.plot(at, part[y], marker="o", color=tint[name], zorder=3, clip_on=False)
             if band is not None and band[0] in part and band[1] in part:
                 ax.fill_between(
                     at,
@@ -64,7 +65,11 @@ def lines(
             ax.set_xticks(range(len(places)), [str(place) for place in places])
             slanted(ax, len(places))
         if from_zero:
-            ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+            low, high = map(float, ax.dataLim.intervaly)
+            low, high = min(0.0, low), high if mark is None else max(high, mark)
+            ax.set_ylim(low - (0.06 * (high - low) if low < 0 else 0.0), high + 0.06 * (high - low))
+        if mark is not None:
+            ax.axhline(mark, color=GREY, lw=1, ls=(0, (1, 2)))
         named(ax, xlabel or x, ylabel or y, title)
         if by is not None:
             _name_ends(ax, ends, tint)

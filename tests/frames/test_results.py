@@ -6,7 +6,7 @@ import pytest
 
 from recsys.errors import UserError
 from recsys.evaluation.ranking import QuerySets
-from recsys.frames.rates import rates
+from recsys.frames.rates import between, rates
 from recsys.frames.results import curve, differences_by_user, per_user
 
 QUERY = QuerySets.of([np.array([1, 2], np.int32), np.array([5], np.int32)])
@@ -97,3 +97,16 @@ def test_one_user_has_a_rate_and_no_bounds_and_anonymous_rows_are_users_of_their
     assert got["low"].isna().to_list() == [True, False]
     with pytest.raises(UserError, match="no column z"):
         rates(frame, "z", "g")
+
+
+def test_a_difference_of_groups_holds_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(12)
+    held = 0
+    for _ in range(200):
+        y = np.concatenate([generator.normal(1.0, 1.0, 60), generator.normal(0.0, 3.0, 60)])
+        frame = pd.DataFrame({"user_id": np.arange(120).astype(str), "y": y, "g": ["a"] * 60 + ["b"] * 60})
+        gap = between(rates(frame, "y", "g"), "a", "b")
+        held += bool(gap["low"] <= 1.0 <= gap["high"])
+    assert 180 <= held <= 198
+    with pytest.raises(UserError, match="no group c"):
+        between(rates(frame, "y", "g"), "a", "c")

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from recsys.adaptation import AdaptationHead, AdaptationPrior
-from recsys.candidates.index import build_index
-from recsys.config import DistillConfig, IndexConfig, MetatrainConfig
+from recsys.config import DistillConfig, MetatrainConfig
 from recsys.gradient_adaptation import GradientLoop, HeadKind
 from recsys.learning.distillation import Distiller
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.meta import MetaLearner
 from recsys.learning.target_network import frozen_copy
+from recsys.learning.teachers import Learner, Teacher
 from recsys.mdp.state import encode_states
 from recsys.mdp.tasks import TaskBatch, task_batches, task_starts
 from recsys.mdp.windows import cut_windows, read_windows
@@ -117,10 +117,10 @@ def distiller(same: bool) -> Distiller:
     if same:
         student.states.load_state_dict(teacher.states.state_dict())
     prior = AdaptationPrior(FEATURES, len(EVENT_TYPES))
-    index = build_index(table.index_vectors().numpy(), IndexConfig())
-    settings = DistillConfig(teacher_top=10, random_candidates=20)
+    settings = DistillConfig(teacher_top=10, index_top=5, random_candidates=20)
     chance = torch.Generator().manual_seed(0)
-    return Distiller(teacher, prior, student, frozen_copy(prior), table, index, settings, 0.5, chance)
+    taught = Teacher.of([Learner(teacher, prior, table)])
+    return Distiller(taught, Learner(student, frozen_copy(prior), table), settings, 0.5, chance)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_but_the_next_item() -> None:
@@ -136,7 +136,7 @@ def test_a_batch_with_nothing_to_match_is_finite() -> None:
     losses = made.losses(encode_states([history(Event(1, 0, 0, -1.0, 0))], 20), torch.tensor([1]))
     losses.total.backward()
     assert torch.isfinite(losses.total)
-    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in made.student.parameters())
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in made.student.network.parameters())
 
 
 def test_replayed_windows_feed_the_outer_loop() -> None:

@@ -17,7 +17,7 @@ from tests.memory_log import random_history
 ITEMS, TIME = 40, 12
 
 
-@pytest.fixture(params=[("recurrent", 0), ("attention", 0), ("recurrent", 6)], ids=str)
+@pytest.fixture(params=[("recurrent", 0), ("gated", 0), ("attention", 0), ("recurrent", 6)], ids=str)
 def network(request: pytest.FixtureRequest) -> QNetwork:
     torch.manual_seed(0)
     encoder, memory = request.param

@@ -95,7 +95,8 @@ def test_calibration_shows_each_bin_where_it_was_predicted() -> None:
 
 def test_weights_say_how_many_lists_the_policy_would_never_show() -> None:
     ax = plots.weights([float("-inf"), -1.0, 0.0, 1.0], [5, 10, 5])
-    assert "25% of lists have weight 0" in ax.texts[0].get_text()
+    assert "25% of all lists" in ax.texts[0].get_text()
+    assert not plots.weights([float("-inf"), -1.0, 0.0], [0, 10]).texts
 
 
 def test_an_item_leaves_a_rank_picture_where_it_leaves_the_list() -> None:

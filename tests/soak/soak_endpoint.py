@@ -27,7 +27,8 @@ from recsys.recommender import load_recommender
 from serving.event_log import from_row, replay
 from tests.factories import write_tiny_bundle
 from tests.serving.databases import new_database
-from tests.serving.server import Server, running_server, start_server
+from tests.serving.server import running_server
+from tests.soak.forked_server import ForkedServer, fork_server
 
 MOST_GROWTH_MIB = 30.0
 MOST_SLOWER = 1.5
@@ -56,9 +57,11 @@ def kills(bundle: Path, folder: Path, count: int, engine: str) -> str | None:
     with new_database() if engine == "postgresql" else nullcontext(None) as url:
         options = {} if url is None else {"database": url}
         for turn in range(count):
-            server = start_server(bundle, folder / f"{engine}.sqlite", **options)
+            server = fork_server(bundle, folder / f"{engine}.sqlite", **options)
             server.wait_until_ready()
             asyncio.run(_load_and_kill(server, f"{turn}", accepted))
+            if turn % 20 == 19:
+                print(f"{engine}: {turn + 1} kills, {len(accepted)} acknowledged", flush=True)
         kept = _event_ids(folder / f"{engine}.sqlite", url)
     lost, doubled = len(set(accepted) - set(kept)), len(kept) - len(set(kept))
     print(
@@ -68,7 +71,7 @@ def kills(bundle: Path, folder: Path, count: int, engine: str) -> str | None:
     return f"{engine}: {lost} lost, {doubled} doubled" if lost or doubled else None
 
 
-async def _load_and_kill(server: Server, mark: str, accepted: list[str]) -> None:
+async def _load_and_kill(server: ForkedServer, mark: str, accepted: list[str]) -> None:
     writers = [asyncio.create_task(write_until_dead(server.url, f"{mark}-{n}", accepted)) for n in range(4)]
     before, patience = len(accepted), time.monotonic() + 10
     while len(accepted) == before and time.monotonic() < patience:
@@ -180,6 +183,7 @@ def soak(bundle: Path, folder: Path, minutes: float, rate: float = 0.0) -> str |
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--engines", default="sqlite,postgresql", help="of the kills")
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=0.0)
@@ -189,7 +193,7 @@ def main() -> None:
         bundle = write_tiny_bundle(folder / "bundle")
         wrong = [
             *(
-                [kills(bundle, folder, asked.kills, engine) for engine in ("sqlite", "postgresql")]
+                [kills(bundle, folder, asked.kills, engine) for engine in asked.engines.split(",")]
                 if asked.kills
                 else []
             ),
