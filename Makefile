@@ -53,6 +53,7 @@ test: lint type
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 soak: $(READY)
+	RECSYS_TEST_LONG=1 $(BIN)/python -m pytest tests/on_ray
 	$(BIN)/python -m tests.soak.soak_endpoint --kills $(KILLS) --swaps $(SWAPS) --minutes $(MINUTES)
 
 bench: $(READY)

@@ -16,7 +16,21 @@ import pipelines.cli_loop
 import pipelines.cli_models
 import pipelines.cli_moving
 import pipelines.cli_tune  # noqa: F401  each adds its commands
-from pipelines.cli_app import ALIAS, NAME, REGISTRY, Config, Force, Name, Overrides, RegistryPath, app
+from pipelines.cli_app import (
+    ALIAS,
+    NAME,
+    REGISTRY,
+    Address,
+    Config,
+    Force,
+    Name,
+    On,
+    Overrides,
+    RegistryPath,
+    Workers,
+    app,
+)
+from pipelines.places import Where
 from recsys.errors import UserError
 
 EXIT_USER_ERROR: Final = 2
@@ -65,10 +79,17 @@ def simulate(
 
 
 def _step_command(name: str, summary: str) -> None:
-    def command(config: Config = "default", overrides: Overrides = None, force: Force = False) -> None:
+    def command(
+        config: Config = "default",
+        overrides: Overrides = None,
+        force: Force = False,
+        on: On = Where.HERE,
+        address: Address = None,
+        workers: Workers = 1,
+    ) -> None:
         from pipelines.commands import run
 
-        run(config, overrides or [], [name], force)
+        run(config, overrides or [], [name], force, on, address, workers)
 
     app.command(name, help=f"{summary} Runs the steps it needs first, if they are missing or stale.")(command)
 
@@ -123,11 +144,18 @@ _step_command("publish", "Publish the bundle and move the alias.")
 
 
 @app.command("run")
-def run_(config: Config = "default", overrides: Overrides = None, force: Force = False) -> None:
+def run_(
+    config: Config = "default",
+    overrides: Overrides = None,
+    force: Force = False,
+    on: On = Where.HERE,
+    address: Address = None,
+    workers: Workers = 1,
+) -> None:
     """Run every step and print the results."""
     from pipelines.commands import run_all
 
-    run_all(config, overrides or [], force)
+    run_all(config, overrides or [], force, on, address, workers)
 
 
 @app.command()
@@ -176,7 +204,9 @@ def serve(
         Path | None,
         typer.Option(envvar="RECSYS_HISTORY", help="Events (Parquet) that a new store begins with."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Server processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Server processes, or replicas on a cluster.")] = 1,
+    on: On = Where.HERE,
+    address: Address = None,
 ) -> None:
     """Serve the model an alias points to. Options go before the environment, that before the config."""
     if overrides and config is None:
@@ -184,7 +214,7 @@ def serve(
     from dataclasses import replace
 
     from pipelines.configuration import resolve_config
-    from pipelines.serve import Served, served_by_run
+    from pipelines.serve import Served, serve_replicas, served_by_run
     from pipelines.serve import serve as start
 
     served = Served() if config is None else served_by_run(resolve_config(config, overrides or []))
@@ -192,6 +222,9 @@ def serve(
     served = replace(served, **{key: value for key, value in given.items() if value is not None})
     if config is not None and served.history is None:
         print(f"recsys: {config} has no prepared log here; every user starts as a new one", file=sys.stderr)
+    if on == Where.RAY:
+        serve_replicas(served, host=host, port=port, replicas=workers, address=address)
+        return
     start(served, host=host, port=port, workers=workers)
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from pipelines.places import Where
+
 app = typer.Typer(
     name="recsys",
     help="From an event log to a live recommender that adapts to each user.",
@@ -21,6 +23,13 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Override one setting: section.key=value. Repeatable.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run even if the artifact is up to date.")]
+On = Annotated[Where, typer.Option("--on", help="Where the work is done: here, or ray, a cluster.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Of the Ray cluster: host:port, else auto; local begins one.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="With --on ray: processes that train together.")
+]
 RegistryPath = Annotated[Path, typer.Option("--registry", help="Folder of the registry.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the model in the registry.")]
 Alias = Annotated[str, typer.Option("--alias", help="Alias to look up or move.")]

@@ -60,7 +60,7 @@ def improve(
     console = Console(stderr=True)
     source = None if log is not None else store  # an export asked for by name goes before the environment
     where = None if endpoint is None else Endpoint(endpoint, key)
-    asked = Asked(log, source, candidate, canary, shadow, where)
+    asked = Asked(log, source, candidate, canary, shadow, where, terse=every is not None)
     if every is None:
         raise typer.Exit(one_round(resolved, asked, console))
     repeat(every, lambda: one_round(resolved, asked, console), console)

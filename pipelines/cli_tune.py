@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli_app import Config, Overrides, app
+from pipelines.cli_app import Address, Config, On, Overrides, app
+from pipelines.places import Where
 
 
 @app.command()
@@ -40,6 +41,8 @@ def tune(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the winner goes, else winner.toml in the study.")
     ] = None,
+    on: On = Where.HERE,
+    address: Address = None,
 ) -> None:
     """Search for settings whose served object validates better; a killed search goes on where it was.
 
@@ -66,6 +69,7 @@ def tune(
         folder=study,
         out=out,
     )
-    from pipelines.tuning.workers import run_here
+    from pipelines.pools import pool_of
 
-    search(asked, run_here, Console(stderr=True))
+    with pool_of(on, address) as pool:
+        search(asked, pool, Console(stderr=True))

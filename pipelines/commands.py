@@ -4,30 +4,47 @@ import os
 from collections.abc import Sequence
 
 from pipelines.configuration import resolve_config
+from pipelines.places import Where, placed_steps
 from recsys.config import RunConfig
 
 
-def run(config: str, overrides: Sequence[str], steps: Sequence[str], force: bool) -> None:
+def run(
+    config: str,
+    overrides: Sequence[str],
+    steps: Sequence[str],
+    force: bool,
+    on: Where = Where.HERE,
+    address: str | None = None,
+    workers: int = 1,
+) -> None:
     """Bring some steps, and those they need, up to date."""
     resolved = resolve_limited(config, overrides)
     from rich.console import Console
 
     from pipelines.runner import run_steps
-    from pipelines.stages import all_steps
 
-    run_steps(resolved, all_steps(), steps, Console(stderr=True), force=steps if force else ())
+    with placed_steps(on, address, workers) as placed:
+        run_steps(resolved, placed, steps, Console(stderr=True), force=steps if force else ())
 
 
-def run_all(config: str, overrides: Sequence[str], force: bool) -> None:
+def run_all(
+    config: str,
+    overrides: Sequence[str],
+    force: bool,
+    on: Where = Where.HERE,
+    address: str | None = None,
+    workers: int = 1,
+) -> None:
     """Bring every step up to date and print the results."""
     resolved = resolve_limited(config, overrides)
     from rich.console import Console
 
     from pipelines.runner import run_steps
-    from pipelines.stages import NAMES, all_steps
+    from pipelines.stages import NAMES
     from pipelines.summary import print_results
 
-    outcomes = run_steps(resolved, all_steps(), NAMES, Console(stderr=True), force=NAMES if force else ())
+    with placed_steps(on, address, workers) as placed:
+        outcomes = run_steps(resolved, placed, NAMES, Console(stderr=True), force=NAMES if force else ())
     print_results(Console(), resolved, outcomes)
 
 

@@ -117,7 +117,7 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     cut = int(new[len(new) - max(1, round(settings.holdout_share * len(new)))])
     if work.asked.candidate is None:
         began = time.monotonic()
-        lesson = Lesson(work.config, live, cut, champion, work.console)
+        lesson = Lesson(work.config, live, cut, champion, work.steps)
         challenger, learnt = make_challenger(lesson, trainers)
         facts |= {**learnt, "training_s": round(time.monotonic() - began, 1)}
     else:
@@ -125,6 +125,10 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     # what either side was trained on is news to neither
     cut = max(cut, *(trained_until_us(work.folder(each)) or 0 for each in (champion, challenger)))
     facts |= {"challenger": challenger, "replayed_from": moment(cut)}
+    if not (new >= cut).any():
+        why = f"{champion} stays: no list is later than what both versions were trained on ({moment(cut)})."
+        del facts["read_until_us"]
+        return work.end("cannot say", why, facts)
     if challenger == champion:
         return work.end("kept", f"{champion} stays: the challenger is the same version.", facts)
     if taken_back := _taken_back(work, challenger):
@@ -163,7 +167,7 @@ def _judged(
         assumption=settings.assume,
         confidence=settings.confidence,
     )
-    with shown(work.console, "improve") as progress:
+    with shown(work.steps, "improve") as progress:
         progress.start(None, "request", "replayed requests")
         report = evaluate_log(
             source,

@@ -55,6 +55,7 @@ class Asked:
     canary: float | None = None  # percent of users who get a challenger that passes, before it is promoted
     shadow: bool = False  # let a challenger that passes rank unseen first
     endpoint: Endpoint | None = None  # where trials run
+    terse: bool = False  # say nothing of training and replay but how the round ended
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Round:
     journal: Journal
     console: Console
     asked: Asked
+
+    @property
+    def steps(self) -> Console:
+        """Where training and replay say how far they are."""
+        return Console(quiet=True) if self.asked.terse else self.console
 
     @property
     def champion(self) -> str:

@@ -1,7 +1,6 @@
 """Prepare: from a raw log to the tables and memory-mapped arrays that every later step reads."""
 
 from pathlib import Path
-from typing import Final
 
 from pipelines.progress import PhaseReporter
 from pipelines.steps import Step, StepContext, Summary
@@ -9,11 +8,10 @@ from recsys.config import RunConfig
 from recsys.datasets.mapping import side_tables
 from recsys.errors import UserError
 from recsys.logs.prepare import prepare
+from recsys.logs.spread import QUARANTINE, Spread, spread_here
 
-QUARANTINE: Final = "quarantine.csv"  # the refused rows, beside what was made of the others
 
-
-def run(context: StepContext) -> Summary:
+def run(context: StepContext, spread: Spread = spread_here) -> Summary:
     """Read the configured log into `out` (layout: recsys/logs/prepared.py).
 
     Raises UserError if the log is refused; where single rows were the reason, they stay in the run's folder.
@@ -22,7 +20,7 @@ def run(context: StepContext) -> Summary:
     refused = context.config.output / context.config.name / QUARANTINE
     refused.unlink(missing_ok=True)
     try:
-        info = prepare(context.config.prepare, context.seed, context.out, reporter)
+        info = prepare(context.config.prepare, context.seed, context.out, reporter, spread=spread)
     except UserError as error:
         written = context.out / QUARANTINE  # vanishes with the unfinished artifact
         if str(written) not in str(error):

@@ -26,6 +26,7 @@ from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.memory import draw_folds, memory_factors
 from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.parallel import ALONE, Group
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
@@ -44,10 +45,18 @@ CURVES = ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsu
 HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
 
 
-def run(context: StepContext) -> Summary:
-    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best."""
+def run(context: StepContext, group: Group = ALONE) -> Summary:
+    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best.
+
+    Several processes run it together as a group; the one that leads writes. Raises UserError if the group cannot.
+    """
     config, settings = context.config, context.config.pretrain
     device = training_device(config.device)
+    if group.size > 1 and settings.replay == "prioritized":
+        raise UserError(
+            f'pretrain.replay is "prioritized", must be "uniform" for {group.size} processes: each would know errors '
+            "of its own windows alone; set it so or train with one"
+        )
     log = open_prepared(context.inputs["prepare"])
     old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
@@ -100,6 +109,7 @@ def run(context: StepContext) -> Summary:
         replay.restore(priorities)
         context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
     update = counters["update"]
+    losses_of = group.losses_of(learner)
     for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
         warmup = epoch < settings.warmup_epochs
         count, stretches = replay.of_epoch(warmup=warmup)
@@ -111,10 +121,14 @@ def run(context: StepContext) -> Summary:
         if warmth is not None:
             freeze(network, config.transfer.frozen if epoch < config.transfer.frozen_epochs else ())
         network.train()
-        for stretch in stretches:
+        reading = group.chance(context.seed, epoch, chance, shuffling)
+        for whole in stretches:
+            stretch = group.share(whole)
+            if stretch is None:
+                continue
             network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
-            batch = read_windows(log, stretch.windows, shuffling)
-            losses = learner.losses(batch, warmup=warmup, weight=stretch.weight)
+            batch = read_windows(log, stretch.windows, reading)
+            losses = losses_of(batch, warmup=warmup, weight=stretch.weight)
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
             update += 1
@@ -125,21 +139,29 @@ def run(context: StepContext) -> Summary:
                 for name in CURVES:
                     context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
         network.tower.held_out_fold = target.tower.held_out_fold = None
-        quality = validation_quality(network, cases, config)
+        quality = group.agree(lambda: validation_quality(network, cases, config))
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
         context.judged(epoch, quality)
         over = False
         if not warmup:
             over = best.offer(quality, [network], epoch)
-            health = held_out_health(learner, *watched, config)
-            for name, value in health.scalars().items():
-                context.scalars.add(f"health/{name}", value, update)
-        if unfinished is not None:
+            if group.leads:
+                health = held_out_health(learner, *watched, config)
+                for name, value in health.scalars().items():
+                    context.scalars.add(f"health/{name}", value, update)
+        if unfinished is not None and group.leads:
             counters = {"epoch": epoch + 1, "update": update, "over": int(over)}
             state.save(unfinished, counters, replay.state())
         if over:
             break
+    summary: Summary = {
+        "validation_ndcg": round(best.quality, 4),
+        "best_epoch": best.epoch + 1,
+        "updates": update,
+    }
+    if not group.leads:
+        return summary
     best.restore([network])
     soft_update(target, network, 1.0)
     learner.refresh_index()
@@ -148,7 +170,7 @@ def run(context: StepContext) -> Summary:
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     statistics.save(context.out / "statistics.npz")
-    return {"validation_ndcg": round(best.quality, 4), "best_epoch": best.epoch + 1, "updates": update}
+    return summary
 
 
 def start_warm(network: QNetwork, warmth: Warmth, log: PreparedLog) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.folders import RunFolder
+from pipelines.places import require_ray
 from recsys.artifacts.registry import Registry
 from recsys.config import RunConfig
 from recsys.errors import UserError
@@ -61,6 +62,38 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     Raises UserError if the version is missing or damaged, the store or the history cannot be used, or the
     port is taken.
     """
+    environment = {**os.environ, **endpoint_environment(served, host, port)}
+    server = ["-m", "uvicorn", APPLICATION, "--factory", "--no-access-log"]
+    address = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvpe(sys.executable, [sys.executable, *server, *address], environment)  # noqa: S606
+
+
+def serve_replicas(served: Served, *, host: str, port: int, replicas: int, address: str | None) -> None:
+    """Serve on a Ray cluster over the PostgreSQL of RECSYS_DATABASE, until interrupted.
+
+    Raises UserError where `serve` does, if there is no database, or no cluster answers.
+    """
+    if not os.environ.get("RECSYS_DATABASE"):
+        raise UserError(
+            "RECSYS_DATABASE is not set, must be postgresql://user@host:5432/name for --on ray: replicas on several "
+            "machines share no file"
+        )
+    require_ray()
+    environment = {name: text for name, text in os.environ.items() if name.startswith("RECSYS_")}
+    environment |= endpoint_environment(served, host, port)
+    environment["RECSYS_SPOOLS"] = str(served.store.parent.resolve())
+    environment["RECSYS_REGISTRY"] = str(served.registry.resolve())
+    from pipelines.on_ray.cluster import connected
+    from pipelines.on_ray.serving import serve_on_ray
+
+    with connected(address):
+        serve_on_ray(APPLICATION, environment, replicas, host, port)
+
+
+def endpoint_environment(served: Served, host: str, port: int) -> dict[str, str]:
+    """Return the settings of the endpoint as its environment, after looking that it can start with them."""
     registry = Registry(served.registry)
     registry.verify(registry.resolve(served.name, served.alias))
     _check_history(served.history)
@@ -68,7 +101,6 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     _check_keys(host)
     _check_free(host, port)
     environment = {
-        **os.environ,
         # One request is one small matrix; threads of numerical libraries would only fight over cores. They
         # read this when they load, so a fresh interpreter starts with it.
         "OMP_NUM_THREADS": "1",
@@ -83,15 +115,11 @@ def serve(served: Served, *, host: str, port: int, workers: int) -> None:
     }
     if served.history is not None:
         environment["RECSYS_HISTORY"] = str(served.history)
-    if "RECSYS_AUTH" not in environment and host in LOOPBACK:
+    if "RECSYS_AUTH" not in os.environ and host in LOOPBACK:
         environment["RECSYS_AUTH"] = (
             "off"  # nobody but this machine can ask; elsewhere the endpoint needs keys
         )
-    server = ["-m", "uvicorn", APPLICATION, "--factory", "--no-access-log"]
-    address = ["--host", host, "--port", str(port), "--workers", str(workers)]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execvpe(sys.executable, [sys.executable, *server, *address], environment)  # noqa: S606
+    return environment
 
 
 def _check_history(history: Path | None) -> None:

@@ -148,7 +148,7 @@ class Gate:
             raise Problem(
                 403,
                 "forbidden",
-                f"{method} {path.split('/')[2] if path.count('/') > 1 else path} needs the scope {needed!r}, key "
+                f"{method} {_what(path)} needs the scope {needed!r}, key "
                 f"{caller.name!r} has {', '.join(sorted(caller.scopes))}; ask with another key",
             )
         who = caller.name or str((scope.get("client") or ("",))[0])
@@ -262,6 +262,12 @@ class Asked:
     async def refuse(self, problem: Problem) -> None:
         """Send why not."""
         await self.answer(problem.status, error_content(problem.code, problem.message), problem.headers)
+
+
+def _what(path: str) -> str:
+    """Return what a path is about, without the ids in it."""
+    parts = path.removeprefix("/console").split("/")
+    return parts[2] if len(parts) > 2 else path
 
 
 def scope_of(method: str, path: str) -> KeyScope:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -67,4 +67,17 @@ class Adapter(Protocol):
 
     def users(self) -> pa.Table | None:
         """Return the user table, where there is one."""
+        ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """An adapter whose events can be read in pieces, by whoever has the machines."""
+
+    def pieces(self) -> int:
+        """Return how many pieces there are."""
+        ...
+
+    def piece(self, number: int) -> Iterator[EventBatch]:
+        """Stream one piece; row numbers are those of the whole."""
         ...

@@ -118,12 +118,27 @@ def _parquet(path: Path) -> pq.ParquetFile:
         raise UserError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _stream_parquet(path: Path, batch_rows: int, columns: Sequence[str] | None) -> Iterator[SourceBatch]:
+def group_sizes(path: Path) -> list[int]:
+    """Return the rows of each row group of a Parquet file."""
+    metadata = _parquet(path).metadata
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+
+def stream_groups(
+    path: Path, batch_rows: int, columns: Sequence[str], groups: Sequence[int]
+) -> Iterator[SourceBatch]:
+    """Yield the rows of some row groups of a Parquet file, numbered from 1."""
+    yield from _stream_parquet(path, batch_rows, columns, groups)
+
+
+def _stream_parquet(
+    path: Path, batch_rows: int, columns: Sequence[str] | None, groups: Sequence[int] | None = None
+) -> Iterator[SourceBatch]:
     begin = 0
     file = _parquet(path)
     chosen = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
     try:
-        for batch in file.iter_batches(batch_size=batch_rows, columns=chosen):
+        for batch in file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=chosen):
             rows = np.arange(begin + 1, begin + 1 + batch.num_rows)
             yield SourceBatch(pa.Table.from_batches([batch]), rows)
             begin += batch.num_rows

@@ -1,6 +1,7 @@
 """The canonical tables: a folder with events.parquet (or events/*.parquet), items.parquet, users.parquet."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from recsys.logs.schema import EVENTS
 from recsys.types import BoolArray
 
 _REQUIRED = tuple(field.name for field in EVENTS if not field.nullable)
+_PIECE_ROWS = 500_000  # at least, unless a file ends
 _TIMES = "write it as a timestamp, or read the log with format 'file' and a mapping"
 
 
@@ -75,6 +77,32 @@ class TablesAdapter:
                 events, refused = _events(batch)
                 yield EventBatch(events, batch.rows + before, batch.table, batch.read, refused)
             before += last
+
+    def pieces(self) -> int:
+        """Return into how many pieces the event table can be read apart: groups of Parquet row groups."""
+        return len(self._pieces)
+
+    def piece(self, number: int) -> Iterator[EventBatch]:
+        """Stream one piece, its rows numbered as in the whole."""
+        before, part, groups = self._pieces[number]
+        for batch in sources.stream_groups(part, self._batch_rows, EVENTS.names, groups):
+            events, refused = _events(batch)
+            yield EventBatch(events, batch.rows + before, batch.table, batch.read, refused)
+
+    @cached_property
+    def _pieces(self) -> list[tuple[int, Path, list[int]]]:
+        found, before = [], 0
+        for part in self._parts:
+            groups, held, begin = [], 0, before
+            sizes = sources.group_sizes(part)
+            for group, rows in enumerate(sizes):
+                groups.append(group)
+                held += rows
+                if held >= _PIECE_ROWS or group == len(sizes) - 1:
+                    found.append((begin, part, groups))
+                    groups, held, begin = [], 0, begin + held
+            before = begin
+        return found
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Return some columns of every part, rows as `batches` streams them."""

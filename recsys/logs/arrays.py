@@ -1,5 +1,6 @@
 """Arrays written piece by piece to .npy files, never in memory as a whole."""
 
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,15 @@ class ArrayWriter:
         """Write the next values."""
         self._file.write(np.ascontiguousarray(values, dtype=self._dtype).tobytes())
         self._length += len(values)
+
+    def append_file(self, path: Path) -> None:
+        """Write the values of another (length,) array in a .npy file, copied in pieces."""
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            (length,), _, dtype = np.lib.format.read_array_header_1_0(file)
+            assert dtype == self._dtype  # noqa: S101
+            shutil.copyfileobj(file, self._file, 1 << 22)
+        self._length += length
 
     def _write_header(self) -> None:
         header = {

@@ -67,18 +67,13 @@ def take_in(
     for batch in adapter.batches():
         read += batch.read
         removed.update(batch.removed)
-        for refusal in batch.malformed:
-            quarantine.refuse(refusal.row, refusal.reason, refusal.text)
-        sound, hashes = _sound(batch, adapter, items, event_types, quarantine)
+        sound, hashes = sound_events(batch, adapter.session_gap_s, items, event_types, quarantine)
         by_id.add(sound, hashes)
         quarantine.check_early(read, config.max_bad_share)
         if progress:
             progress("reading", read, max(expected, read))
     quarantine.check(read, config.max_bad_share)
-    if by_id.rows == 0:
-        raise UserError(
-            f"{adapter.source} holds no usable event ({read:,} rows read); check the path and the format"
-        )
+    require_events(by_id.rows, read, adapter)
     rows = by_id.rows
     by_user = Buckets(scratch / "by-user", rows, config.rows_per_bucket)
     impression, impressions = _impression(event_types), 0
@@ -87,7 +82,7 @@ def take_in(
         removed[MERGED] += merged
         if impression is not None:
             impressions += int((flat(unique[TYPE_CODE]).to_numpy() == impression).sum())
-        by_user.add(unique, _history_hashes(unique))
+        by_user.add(unique, history_hashes(unique))
         if progress:
             progress("deduplicating", rows - left, rows)
     quarantine.check(read, config.max_bad_share)
@@ -95,18 +90,33 @@ def take_in(
     return Intake(by_user, items, event_types, read, by_rule, impressions)
 
 
+def require_events(events: int, read: int, adapter: Adapter) -> None:
+    """Raise UserError if nothing usable was read."""
+    if events == 0:
+        raise UserError(
+            f"{adapter.source} holds no usable event ({read:,} rows read); check the path and the format"
+        )
+
+
 def _impression(event_types: Vocabulary) -> int | None:
     code: int = event_types.values.index(c.IMPRESSION).as_py()
     return None if code < 0 else code
 
 
-def _sound(
-    batch: EventBatch, adapter: Adapter, items: Vocabulary, event_types: Vocabulary, quarantine: Quarantine
+def sound_events(
+    batch: EventBatch,
+    session_gap_s: float | None,
+    items: Vocabulary,
+    event_types: Vocabulary,
+    quarantine: Quarantine,
 ) -> tuple[pa.Table, HashArray]:
+    """Return a batch's coded events without those refused, which go to the quarantine, and the hashes of their ids."""
+    for refusal in batch.malformed:
+        quarantine.refuse(refusal.row, refusal.reason, refusal.text)
     events = batch.events
     item = items.encode(flat(events[c.ITEM_ID]))
     kind = event_types.encode(flat(events[c.EVENT_TYPE]))
-    has_names = adapter.session_gap_s is None
+    has_names = session_gap_s is None
     reasons, reason = refusals(events, batch.refused, has_names, item < 0, kind < 0)
     bad = np.flatnonzero(reason >= 0)
     if len(bad):
@@ -126,7 +136,7 @@ def _sound(
     return table.append_column(EVENT_HASH, pa.array(hashes)), hashes
 
 
-def _history_hashes(events: pa.Table) -> HashArray:
+def history_hashes(events: pa.Table) -> HashArray:
     """Return the hash of each event's history: its user, or the session of an anonymous one."""
     hashes = hash_strings(events[c.USER_ID])
     anonymous = np.flatnonzero(np.asarray(events[c.USER_ID].is_null()))

@@ -5,7 +5,6 @@ The same log, configuration and seed give the same bytes, whatever the order of 
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,20 @@ from recsys import columns as c
 from recsys.config import PrepareConfig
 from recsys.datasets.parsing import flat, utc_text
 from recsys.datasets.registry import open_log
-from recsys.errors import UserError
 from recsys.logs.attributes import attribute_codes, user_attributes
 from recsys.logs.catalogue import item_table, named_items, user_table
-from recsys.logs.coded import ITEM_CODE
 from recsys.logs.continuation import FITTED_ITEMS, ContinuedLog
 from recsys.logs.hashing import hash_strings
-from recsys.logs.histories import sort_histories
-from recsys.logs.intake import Intake, Progress, take_in
+from recsys.logs.intake import Progress
 from recsys.logs.item_content import item_content
 from recsys.logs.output import prepared_folder
 from recsys.logs.prepared import PreparedInfo, write_info
-from recsys.logs.quarantine import Quarantine
 from recsys.logs.split import Split, cut_time, split_by_time, split_by_user
-from recsys.logs.vocabulary import Vocabulary
-from recsys.logs.writer import EventWriter, Histories
+from recsys.logs.spread import QUARANTINE, Spread, spread_here
+from recsys.logs.writer import Histories
 from recsys.mdp.reward import rewarded_types
 from recsys.randomness import derive_seed
-from recsys.types import IntArray, LongArray
+from recsys.types import LongArray
 
 
 def prepare(
@@ -45,6 +40,7 @@ def prepare(
     out: Path,
     progress: Progress | None = None,
     continued: ContinuedLog | None = None,
+    spread: Spread = spread_here,
 ) -> PreparedInfo:
     """Write a prepared log to a folder and return its facts.
 
@@ -54,28 +50,15 @@ def prepare(
     """
     adapter = open_log(config.log) if continued is None else continued
     prepared_folder(out, config.log.path if continued is None else continued.earlier.root)
+    (out / QUARANTINE).touch()  # says from the first moment on that the folder is ours
     event_types = pa.array(rewarded_types(config.reward), pa.string())
     impression = event_types.index(c.IMPRESSION).as_py()
-    with (
-        tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as scratch,
-        Quarantine(out / "quarantine.csv") as refused,
-    ):
-        items = item_table(adapter.items(), adapter.source) if continued is None else continued.items()
-        vocabulary = Vocabulary(None if items is None else flat(items[c.ITEM_ID]))
-        intake = take_in(
-            adapter, config.log, vocabulary, Vocabulary(event_types), Path(scratch), refused, progress
-        )
-        feedback = intake.events.rows - intake.impressions
-        if feedback == 0:
-            raise UserError(
-                f"{adapter.source} holds impressions only ({intake.impressions:,}); add what users did, clicks or "
-                "purchases, because a history is made of that"
-            )
-        order = None if continued is None else np.arange(len(vocabulary.values), dtype=np.int32)
-        histories = _write_events(config, seed, out, intake, adapter.session_gap_s, progress, order)
-        quarantined = dict(sorted(refused.counts.items()))
+    items = item_table(adapter.items(), adapter.source) if continued is None else continued.items()
+    known = None if items is None else flat(items[c.ITEM_ID])
+    written = spread(config, seed, out, adapter, known, event_types, progress)
+    histories, feedback = written.histories, written.events - written.impressions
     if items is None:
-        items = named_items(vocabulary.values)
+        items = named_items(written.items)
     users, history_user = _users(adapter.users(), histories, adapter.source)
     lengths = np.concatenate(histories.lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -112,48 +95,26 @@ def prepare(
         user_attribute_values=values,
         reward_base=dict(config.reward.base),
         reward_per_log_value=dict(config.reward.per_log_value),
-        events=feedback + intake.impressions,
-        impressions=intake.impressions,
+        events=written.events,
+        impressions=written.impressions,
         impressions_are=config.impressions,
         items=items.num_rows,
         users=users.num_rows,
         histories=len(lengths),
         sessions=histories.sessions,
-        quarantined=quarantined,
+        quarantined=dict(sorted(written.quarantined.items())),
         first_event=utc_text(_first(histories)),
         last_event=utc_text(histories.ended),
         test_from=None if split.test_from is None else utc_text(split.test_from),
         validation_from=None if split.validation_from is None else utc_text(split.validation_from),
         session_gap_s=adapter.session_gap_s,
-        rows_read=intake.read,
-        removed_by_rule=dict(sorted(intake.removed.items())),
+        rows_read=written.read,
+        removed_by_rule=dict(sorted(written.removed.items())),
     )
     write_info(out, info)  # last: a folder without it is no prepared log
     if progress:
         progress("done", info.events, info.events)
     return info
-
-
-def _write_events(
-    config: PrepareConfig,
-    seed: int,
-    out: Path,
-    intake: Intake,
-    gap_s: float | None,
-    progress: Progress | None,
-    order: IntArray | None,
-) -> Histories:
-    ranks = intake.items.sorted_order() if order is None else order
-    tie_seed = derive_seed(seed, "ties")
-    events = intake.events.rows
-    with EventWriter(out, intake.items.values, intake.event_types.values, config.reward) as writer:
-        for table, left in intake.events.tables():
-            item = pa.array(ranks[table[ITEM_CODE].to_numpy()])
-            table = table.set_column(table.column_names.index(ITEM_CODE), ITEM_CODE, item)
-            writer.write(sort_histories(table, gap_s, tie_seed, intake.impression, config.impressions))
-            if progress:
-                progress("sorting", events - left, events)
-    return writer.histories
 
 
 def _users(table: pa.Table | None, histories: Histories, source: str) -> tuple[pa.Table, np.ndarray]:

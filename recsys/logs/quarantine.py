@@ -2,8 +2,9 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -53,6 +54,14 @@ class Quarantine:
         """Set aside rows, given as a table aligned with their numbers and reasons."""
         for row, reason, cells in zip(rows, reasons, table.to_pylist(), strict=True):
             self.refuse(row, reason, json.dumps(cells, default=_plain, ensure_ascii=False))
+
+    def take_over(self, path: Path, counts: Mapping[str, int]) -> None:
+        """Set aside the rows of another quarantine's closed file, whose counts are given."""
+        self.counts.update(counts)
+        if counts:
+            with path.open(encoding="utf-8", newline="") as file:
+                file.readline()  # the header
+                shutil.copyfileobj(file, self._file)
 
     def check(self, read: int, max_bad_share: float) -> None:
         """Raise UserError if more than the tolerated share of the rows read was refused."""

@@ -36,6 +36,31 @@ class Histories:
     only_shown: list[pa.Array] = field(default_factory=list)  # users with impressions and no history
     sessions: int = 0
 
+    def save(self, folder: Path) -> None:
+        """Write to a folder what is here."""
+        ended_and_sessions = np.array([self.ended, self.sessions], np.int64)
+        np.savez(
+            folder / "histories.npz",
+            lengths=np.concatenate(self.lengths),
+            began=np.concatenate(self.began),
+            responded=np.concatenate(self.responded),
+            facts=ended_and_sessions,
+        )
+        for name in ("users", "only_shown"):
+            ids = pa.concat_arrays(getattr(self, name))
+            pq.write_table(pa.table({c.USER_ID: ids}), folder / f"{name}.parquet")
+
+    def load(self, folder: Path) -> None:
+        """Add what another saved, behind what is here."""
+        with np.load(folder / "histories.npz") as saved:
+            self.lengths.append(saved["lengths"])
+            self.began.append(saved["began"])
+            self.responded.append(saved["responded"])
+            ended, sessions = (int(number) for number in saved["facts"])
+        self.ended, self.sessions = max(self.ended, ended), self.sessions + sessions
+        self.users.append(flat(pq.read_table(folder / "users.parquet")[c.USER_ID]))
+        self.only_shown.append(flat(pq.read_table(folder / "only_shown.parquet")[c.USER_ID]))
+
 
 class EventWriter:
     """Writes buckets of histories in the order in which they come."""
@@ -68,6 +93,18 @@ class EventWriter:
     ) -> None:
         self._open.close()
 
+    def take_over(self, root: Path) -> None:
+        """Put behind what was written what another writer wrote to its root; its event table is moved."""
+        for name, array in self._arrays.items():
+            array.append_file(root / "arrays" / f"{name}.npy")
+        for part in sorted((root / "events").glob("part-*.parquet")):
+            part.rename(self._part())
+        self.histories.load(root)
+
+    def _part(self) -> Path:
+        self._parts += 1
+        return self._root / "events" / f"part-{self._parts - 1:05d}.parquet"
+
     def write(self, bucket: HistoryBucket) -> None:
         """Write whole histories."""
         events = bucket.events
@@ -83,12 +120,11 @@ class EventWriter:
         self._arrays["session"].append(bucket.session)
         pq.write_table(
             as_events(events, self._items, self._event_types),
-            self._root / "events" / f"part-{self._parts:05d}.parquet",
+            self._part(),
             compression="zstd",
             row_group_size=_GROUP_ROWS,
             use_dictionary=[c.USER_ID, c.SESSION_ID, c.ITEM_ID, c.EVENT_TYPE, c.POLICY_VERSION],
         )
-        self._parts += 1
         lengths = np.add.reduceat(kept.astype(np.int64), bucket.starts)
         gave = lengths > 0
         ends = np.cumsum(lengths)[gave]

@@ -1,10 +1,10 @@
 """What the console costs the endpoint: off, on with nobody looking, and on with somebody at it; `make bench` runs it.
 
-    python -m tests.benchmarks.bench_console [--items 20000] [--seconds 2] [--rounds 8]
+    python -m tests.benchmarks.bench_console [--items 20000] [--seconds 0.5] [--rounds 30]
 
-Three endpoints of one worker stand ready at once and take turns under the same load; ratios are medians over turns of
-the same turn's figures. Somebody at it means: the operations page open, which reads figures and the live estimate every
-two seconds and so keeps the estimate going, and a list tried anew every second.
+Three endpoints of one worker stand ready at once and take short turns under the same load, so that what else the
+machine does falls on each alike. Somebody at it means: the operations page open, which reads figures and the live
+estimate every two seconds and so keeps the estimate going, and a list tried anew every second.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -50,12 +51,26 @@ def somebody(server: Server, items: int) -> Iterator[None]:
         looking.join()
 
 
-def turn(server: Server, asks: list[bytes], connections: int, seconds: float) -> tuple[float, float, float]:
-    """Return p50 and p99 in ms and the server's CPU ms a list of one turn."""
+@dataclass
+class Turns:
+    """What one contestant came to, turn by turn."""
+
+    took_ms: list[np.ndarray] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+
+    def figures(self, turns: np.ndarray) -> np.ndarray:
+        """Return p50 and p99 in ms and the server's CPU ms a list, over some turns together."""
+        took = np.concatenate([self.took_ms[turn] for turn in turns])
+        cpu = sum(self.cpu_ms[turn] for turn in turns)
+        return np.array([*np.percentile(took, [50, 99]), cpu / len(took)])
+
+
+def turn(server: Server, asks: list[bytes], connections: int, seconds: float, into: Turns) -> None:
+    """Ask for lists in one turn."""
     before = cpu_s(server.pid)
     took, _ = asyncio.run(load(server.port, connections, "/v1/recommend", asks, 200, seconds))
-    p50, p99 = np.percentile(np.array(took) * 1e3, [50, 99])
-    return float(p50), float(p99), (cpu_s(server.pid) - before) / len(took) * 1e3
+    into.took_ms.append(np.array(took) * 1e3)
+    into.cpu_ms.append((cpu_s(server.pid) - before) * 1e3)
 
 
 def bench(folder: Path, items: int, seconds: float, rounds: int) -> None:
@@ -76,42 +91,48 @@ def bench(folder: Path, items: int, seconds: float, rounds: int) -> None:
                     for n in range(EVENTS_PER_USER)
                 ]
                 assert httpx.post(f"{server.url}/v1/events", json=events).status_code == 202
-            turn(server, asks, 1, 1.0)  # warm
+            turn(server, asks, 1, 1.0, Turns())  # warm
         stack.enter_context(somebody(servers["on, somebody at it"], items))
         print(
             f"\n{items} items, one worker each, every list adapted anew, n = {N}, {rounds} turns of {seconds:g} s"
         )
         for connections in (1, 4):
-            figures = {name: np.empty((rounds, 3)) for name in servers}
+            figures = {name: Turns() for name in servers}
             for number in range(rounds):
                 for name in np.random.default_rng(number).permutation(list(servers)):
-                    figures[name][number] = turn(servers[name], asks, connections, seconds)
-            told(figures, connections)
+                    turn(servers[name], asks, connections, seconds, figures[name])
+            told(figures, connections, rounds)
         estimate = httpx.get(f"{servers['on, somebody at it'].url}/console/api/estimate").json()
         print(f"lists that the estimate had replayed by then: {estimate['lists']}")
 
 
-def told(figures: dict[str, np.ndarray], connections: int) -> None:
-    """Print medians over the turns, and ratios to the first."""
+def told(figures: dict[str, Turns], connections: int, rounds: int) -> None:
+    """Print figures over all turns, and ratios to the first with 95 % intervals from resampled rounds."""
+    generator = np.random.default_rng(0)
+    drawn = [generator.integers(rounds, size=rounds) for _ in range(300)]
     first = next(iter(figures.values()))
     print(
-        f"\n{connections} connection(s)        p50 ms   p99 ms   CPU ms a list   ratio of p50    p99    CPU"
+        f"\n{connections} connection(s)       p50 ms  p99 ms  CPU ms a list   ratios: p50, p99, CPU (95 % intervals)"
     )
     for name, each in figures.items():
-        p50, p99, cpu = np.median(each, axis=0)
-        ratio = np.median(each / first, axis=0)
-        print(f"{name:20} {p50:9.2f} {p99:8.2f} {cpu:15.2f} {ratio[0]:14.3f} {ratio[1]:6.2f} {ratio[2]:6.3f}")
+        p50, p99, cpu = each.figures(np.arange(rounds))
+        ratio = each.figures(np.arange(rounds)) / first.figures(np.arange(rounds))
+        low, high = np.percentile(
+            [each.figures(turns) / first.figures(turns) for turns in drawn], [2.5, 97.5], axis=0
+        )
+        said = "  ".join(f"{r:.3f} ({a:.2f}–{b:.2f})" for r, a, b in zip(ratio, low, high, strict=True))
+        print(f"{name:19} {p50:8.2f} {p99:7.2f} {cpu:14.2f}   {said}")
 
 
 def test_the_console_costs_the_endpoint_next_to_nothing(tmp_path: Path) -> None:
-    bench(tmp_path, 20_000, 2.0, 8)
+    bench(tmp_path, 20_000, 0.5, 30)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=30)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         bench(Path(scratch), asked.items, asked.seconds, asked.rounds)

@@ -24,7 +24,7 @@ def traffic(
     rate: float = 0.3,
     new: float = 0.5,
     narrow: float = 0.0,
-    users: int = 300,
+    users: int = 200,
 ) -> EventSource:
     """Return 40 hours of steady traffic and 10 of traffic that the arguments change."""
     chance = np.random.default_rng(seed)
@@ -68,8 +68,8 @@ def drifted(drift: Drift) -> set[str]:
 
 
 def test_users_like_those_before_are_no_drift() -> None:
-    quiet = [measured(traffic(seed)) for seed in range(5)]
-    assert [drifted(drift) for drift in quiet] == [set()] * 5
+    quiet = [measured(traffic(seed)) for seed in range(3)]
+    assert [drifted(drift) for drift in quiet] == [set()] * 3
     assert all(drift.verdict == "steady" for drift in quiet)
     # chance is taken off: what is left of the distances scatters about 0
     assert abs(np.mean([drift.rows[0].change for drift in quiet])) < 0.05
@@ -98,7 +98,7 @@ def test_means_and_shares_are_those_of_the_log() -> None:
     assert reward.before == pytest.approx(0.2 * 0.3, rel=0.15)
     assert reward.now == pytest.approx(0.2 * 0.6, rel=0.15)
     assert reward.low < reward.change < reward.high
-    assert sum(drift.lists) == 3600
+    assert sum(drift.lists) == 2400
 
 
 def test_too_few_lists_say_nothing() -> None:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import recsys
+from recsys.artifacts.registry import Registry
 from recsys.errors import UserError
+from tests.factories import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 LOG = ROOT / "data" / "online-retail"
@@ -63,3 +65,15 @@ def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path) -> None:
         recsys.load_events(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="no table of items"):
         recsys.load_items(tmp_path)
+
+
+def test_a_bundle_is_found_by_folder_version_and_alias(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "made")
+    registry = Registry(tmp_path / "registry")
+    version = registry.publish(folder, "metaq")
+    registry.set_alias("metaq", "champion", version)
+    by_alias = recsys.load_bundle(tmp_path / "registry")
+    assert by_alias.version == recsys.load_bundle(tmp_path / "registry", version).version == version
+    assert recsys.load_recommender(str(folder)).catalogue.item_ids == by_alias.catalogue.item_ids
+    with pytest.raises(UserError):
+        recsys.load_bundle(tmp_path / "registry", "nobody")

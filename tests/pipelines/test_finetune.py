@@ -1,12 +1,15 @@
 """Going on from a bundle: what must stay, what must be learnt, what is said when something is missing."""
 
+import io
 import json
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -14,14 +17,18 @@ from two_tastes import GATES, TINY, events, item_name, items, write_tables
 
 from pipelines.configuration import resolve_config
 from pipelines.finetune import Finetuned, finetune
+from pipelines.improve import improve
+from pipelines.loop_round import Asked
 from pipelines.parent import find_parent
 from pipelines.runner import run_steps
 from pipelines.stages import NAMES, all_steps
 from recsys.artifacts.bundle import QBundle, load_bundle
+from recsys.artifacts.journal import Journal
 from recsys.artifacts.registry import Registry
 from recsys.errors import UserError
 from recsys.logs.prepared import open_prepared
-from recsys.recommender import Recommender
+from recsys.recommender import Recommender, load_recommender
+from tests.evaluation.replay.served_log import served_log, world
 
 
 class Made(NamedTuple):
@@ -233,3 +240,44 @@ def test_what_is_missing_is_named_with_its_remedy(made: Made, tmp_path: Path) ->
             registry=registry,
             output=tmp_path,
         )
+
+
+def test_the_loop_goes_on_from_the_champion(made: Made, tmp_path: Path) -> None:
+    """`recsys improve` by fine-tuning: the child knows nothing from the cut on, and can be gone on from again."""
+    shutil.copytree(made.home / "registry", tmp_path / "registry")
+    champion = load_recommender(Registry(tmp_path / "registry").resolve("metaq", made.parent))
+    log = served_log(champion, world(len(champion.catalogue)), users=150, requests=3, length=1)
+    later = pc.add(log["timestamp"], timedelta(days=365))  # than all that the parent has learnt from
+    log = log.set_column(log.column_names.index("timestamp"), "timestamp", later)
+    pq.write_table(log, tmp_path / "traffic.parquet")
+    config = resolve_config(
+        "smoke",
+        [
+            "prepare.split.test_from=none",
+            *settings(made.home),
+            f"output={tmp_path / 'runs'}",
+            f"publish.registry={tmp_path / 'registry'}",
+            "improve.how=finetune",
+            f"improve.finetune={json.dumps(list(GATES))}",
+            "improve.self_test=false",
+            "improve.max_p95_ms=5000",
+            "improve.min_new_lists=100",
+        ],
+    )
+    heard = io.StringIO()
+    code = improve(config, Asked(log=tmp_path / "traffic.parquet"), Console(file=heard))
+    line = Journal(tmp_path / "registry" / "metaq").lines()[-1]
+    assert code in (0, 1, 3), heard.getvalue()
+    assert "replayed" in line, line["why"]
+    assert line["champion"] == made.parent
+    assert line["continuity"]["largest_vector_move"] == 0
+    child = Registry(tmp_path / "registry").resolve("metaq", line["challenger"])
+    assert json.loads((child / "evaluation.json").read_text())["trained_until"] == line["replayed_from"]
+    assert json.loads((child / "lineage.json").read_text())["loop"]["parent"] == made.parent
+    assert json.loads((child / "parent.json").read_text())["parent"] == made.parent
+    assert (child / "health.json").is_file()
+    assert line["health"] == "measured"
+    assert find_parent(line["challenger"], tmp_path / "registry", "metaq").digests()
+    cut = datetime.fromisoformat(line["replayed_from"])
+    taught = pc.sum(pc.less(log["timestamp"], pa.scalar(cut, log["timestamp"].type))).as_py()
+    assert line["live_events"] == taught

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from bad_logs import TOML, log, write_events
-
 from pipelines.tuning.desk import Desk, Result
 from pipelines.tuning.trial import GivenUp, run_trial
 from pipelines.tuning.tune import Asked
+from tests.pipelines.bad_logs import TOML, log, write_events
 
 SPACE = """
 [study]

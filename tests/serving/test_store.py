@@ -196,6 +196,18 @@ def test_an_export_holds_every_row_once_whatever_the_batch(store, run):
     assert run(exported("impressions")) == [f"r{number}" for number in range(5)]
 
 
+def test_the_newest_lines_after_an_id_come_newest_first(store, run):
+    async def check() -> None:
+        for number in range(5):
+            await store.record(line(f"r{number}"))
+        await store.impression("r4")  # waits for the lines
+        assert [found[0] for found in await store.recent("r1", 2)] == ["r4", "r3"]
+        assert [found[0] for found in await store.recent("r1", 9)] == ["r4", "r3", "r2"]
+        assert await store.recent("r4", 9) == []
+
+    run(check())
+
+
 def test_a_line_is_there_before_an_event_that_came_after_it(store, run):
     """The same queue in the same order: an accepted event never speaks of a list that was lost."""
 

@@ -1,0 +1,88 @@
+"""What every stage costs per million events and per million items, measured and carried forward (docs/scale.md).
+
+    python -m pipelines.experiments.scale prepare --events 1e6 1e7 1e8 --out prepare.json
+    python -m pipelines.experiments.scale train --events 1e4 1e5 1e6 --out train.json
+    python -m pipelines.experiments.scale items --items 1e4 1e5 1e6 --out items.json
+    python -m pipelines.experiments.scale table prepare.json train.json items.json
+
+Each size is measured in a process of its own: CPU and wall seconds, peak memory, bytes written. The logs are
+generated (scale_log.py), in --scratch, and removed after each size. `table` fits cost = a · n^b to them and carries
+it to 10 B events and 100 M items.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.experiments.scale_log import write_scale_log
+from pipelines.experiments.scale_stages import STAGES
+from pipelines.experiments.scale_table import print_table
+
+EVENTS_PER_USER = 40
+ITEMS = 100_000  # while events grow
+EVENTS = 30_000  # while items grow
+
+
+def main() -> None:
+    """Measure, or print what was measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["prepare", "train", "items", "table", "one"])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--events", nargs="*", type=float, default=[])
+    parser.add_argument("--items", nargs="*", type=float, default=[])
+    parser.add_argument("--scratch", type=Path, help="where logs and artifacts lie meanwhile")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    if asked.what == "table":
+        print_table([row for path in asked.files for row in json.loads(path.read_text())])
+        return
+    if asked.what == "one":
+        stage, folder = asked.files
+        print(json.dumps(STAGES[stage.name](folder)))
+        return
+    sizes = (
+        [(EVENTS, int(items)) for items in asked.items]
+        if asked.what == "items"
+        else [(int(events), min(ITEMS, int(events) // 10)) for events in asked.events]
+    )
+    rows: list[dict[str, Any]] = []
+    for events, items in sizes:
+        with tempfile.TemporaryDirectory(dir=asked.scratch, prefix="scale-") as scratch:
+            rows += _measured(asked.what, Path(scratch), events, items)
+        if asked.out is not None:
+            asked.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _measured(what: str, folder: Path, events: int, items: int) -> list[dict[str, Any]]:
+    write_scale_log(
+        folder / "log", events, max(100, events // EVENTS_PER_USER), items, min(200, items // 10), 7
+    )
+    stages = {
+        "prepare": ["prepare"],
+        "train": ["prepare", "pretrain", "metatrain", "distill", "index"],
+        "items": ["prepare", "pretrain", "vectors", "coded", "quantized", "random"],
+    }[what]
+    rows = []
+    for stage in stages:
+        child = [sys.executable, "-m", "pipelines.experiments.scale", "one", stage, str(folder)]
+        done = subprocess.run(  # noqa: S603 - our own module
+            child, check=True, capture_output=True, text=True
+        )
+        for found in json.loads(done.stdout.splitlines()[-1]):
+            row = {"by": "items" if what == "items" else "events", "events": events, "items": items, **found}
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+        if what == "prepare":
+            shutil.rmtree(folder / "log")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

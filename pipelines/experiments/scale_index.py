@@ -1,0 +1,92 @@
+"""Search over vectors that were trained, and over random ones: recall@200, time and memory of each kind of index.
+
+Queries are mixtures of two items' vectors, as where the `index` step judges a bundle; a random catalogue, as wide and
+as long and without any clusters, is asked for mixtures likewise. An index in a file, mapped, stands for one that memory
+does not hold. One thread; times are medians over single queries.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.candidates.index import CandidateIndex, factory_index, load_index
+from recsys.config import IndexConfig
+from recsys.types import FloatArray, LongArray
+
+COUNT = 200
+QUERIES = 100
+RECALL = 0.99
+CODED = "IVF{cells},SQ8"
+PLAIN = "IVF{cells},Flat"
+QUANTIZED = ("PCAR{reduced},IVF{cells},PQ{twice}x8", "PCAR{reduced},IVF{cells},PQ{codes}x8")
+Row = dict[str, Any]
+
+
+def measure_search(vectors: FloatArray, what: str, kinds: Sequence[str]) -> list[Row]:
+    """Return a row for exact search and one for each kind and number of probes, up to the first that finds enough."""
+    items, features = vectors.shape
+    cells = max(16, min(int(4 * items**0.5), items // 40))
+    codes = features // 4
+    chance = np.random.default_rng(8)
+    pairs = chance.integers(items, size=(QUERIES, 2))
+    share = chance.random((QUERIES, 1), np.float32)
+    queries = share * vectors[pairs[:, 0]] + (1 - share) * vectors[pairs[:, 1]]
+    exact, row = _row(what, "Flat", factory_index(vectors, "Flat"), queries, None, 0)
+    rows = [row]
+    for kind in kinds:
+        factory = kind.format(cells=cells, reduced=codes * 4, codes=codes, twice=codes * 2)
+        began = time.process_time()
+        index = factory_index(vectors, factory)
+        built = round(time.process_time() - began, 1)
+        for probes in (4, 16, 64, 256):
+            if probes > cells:
+                break
+            _, row = _row(
+                what, f"{factory} probes {probes}", index.with_probes(probes), queries, exact, probes
+            )
+            rows.append({**row, "build_cpu_s": built})
+            if row["recall"] >= RECALL:
+                break
+    return rows
+
+
+def _row(
+    what: str, name: str, index: CandidateIndex, queries: FloatArray, exact: LongArray | None, probes: int
+) -> tuple[LongArray, Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index.faiss"
+        index.save(path)
+        megabytes = round(path.stat().st_size / 1e6, 1)
+        mapped = (
+            _median_ms(load_index(path, IndexConfig(kind="flat")).with_probes(probes), queries)
+            if "IVF" in name
+            else None
+        )
+    found = index.search(queries, COUNT)[0]
+    recall = (
+        1.0
+        if exact is None
+        else float(np.mean([len(np.intersect1d(a, b)) / COUNT for a, b in zip(found, exact, strict=True)]))
+    )
+    row = {
+        "stage": f"search, {what} vectors",
+        "index": name,
+        "recall": round(recall, 4),
+        "search_ms": _median_ms(index, queries),
+        "mapped_ms": mapped,
+        "index_mb": megabytes,
+    }
+    return found, row
+
+
+def _median_ms(index: CandidateIndex, queries: FloatArray) -> float:
+    taken = []
+    for query in queries:
+        began = time.perf_counter()
+        index.search(query[None], COUNT)
+        taken.append(time.perf_counter() - began)
+    return round(1000 * float(np.median(taken)), 3)
