@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from recsys.recommender import Recommender, load_recommender
 from serving.console import install as console
 from serving.dependencies import Service
+from serving.examples import with_examples
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
 from serving.history_import import import_history
@@ -168,11 +169,11 @@ def _tell_requests(settings: Settings) -> None:
 
 
 def _declare_keys(app: FastAPI) -> None:
-    """Say in the document how a key is sent."""
+    """Say in the document how a key is sent, and show what is answered."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = plain()
+        document = with_examples(plain())
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         schemes["bearer"] = {"type": "http", "scheme": "bearer"}

@@ -28,12 +28,13 @@ import torch
 from recsys.adaptation import AdaptationPrior
 from recsys.artifacts.bundle import save_bundle
 from recsys.artifacts.bundle_info import QInfo
-from recsys.candidates.index import choose_index
+from recsys.candidates.index import build_index, choose_index
 from recsys.catalogue import Catalogue
 from recsys.config import ExplorationConfig, IndexConfig, RewardConfig, StateConfig
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape
 from recsys.models.student import StudentNetwork
+from tests.serving.databases import new_database
 from tests.serving.server import ROOT, free_port, running_server
 
 USERS, EVENTS_PER_USER, N = 200, 20, 20
@@ -82,8 +83,11 @@ async def load(
     return took, time.perf_counter() - began_all
 
 
-def write_bundle(folder: Path, items: int) -> Path:
-    """Write a student with random weights over clustered vectors: an index of 64 columns, its kind chosen by recall."""
+def write_bundle(folder: Path, items: int, wanted: IndexConfig | None = None) -> Path:
+    """Write a student with random weights over clustered vectors: an index of 64 columns.
+
+    Its kind is chosen by recall, unless one is given.
+    """
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(int(items**0.5), 63))
     rows = centres[generator.integers(len(centres), size=items)] + 0.5 * generator.normal(size=(items, 63))
@@ -92,7 +96,10 @@ def write_bundle(folder: Path, items: int) -> Path:
     shape = NetworkShape(items, 4, 48, 32, 1, "gated", len(TYPES), (2,), 50, 0.0, 0.0)  # the default student
     vectors, features = torch.from_numpy(rows[:, :48].copy()), torch.from_numpy(rows[:, 48:].copy())
     table = ItemTable.of(vectors, torch.zeros(items), features)
-    index, config, _ = choose_index(table.index_vectors().numpy(), IndexConfig(kind="auto"), seed=0)
+    if wanted is None:
+        index, config, _ = choose_index(table.index_vectors().numpy(), IndexConfig(kind="auto"), seed=0)
+    else:
+        index, config = build_index(table.index_vectors().numpy(), wanted), wanted
     info = QInfo(
         shape=shape,
         state=StateConfig(max_events=50),
@@ -251,6 +258,23 @@ def take_in(port: int, seconds: float, items: int) -> None:
     print(f"events in batches of 1000               {len(took) * 1_000 / spent:7.0f}/s")
 
 
+def on_postgresql(folder: Path, items: int, seconds: float) -> None:
+    """Print the figures of events on PostgreSQL, one worker, with what a batch of a thousand costs it."""
+    bundle = write_bundle(folder / "small", items)
+    with (
+        new_database() as url,
+        running_server(bundle, folder / "spool.sqlite", database=url) as server,
+    ):
+        print(f"\nPostgreSQL ({items} items, one worker)")
+        before = cpu_s(server.pid)
+        take_in(server.port, seconds, items)
+        print(f"CPU of the worker {cpu_s(server.pid) - before:.2f} s; load average {os.getloadavg()[0]:.0f}")
+
+
+def test_events_on_postgresql(tmp_path: Path) -> None:
+    on_postgresql(tmp_path, 1_000, 5.0)
+
+
 def test_speed_of_the_endpoint_beside_a_bare_composite(tmp_path: Path) -> None:
     bench(tmp_path, 100_000, 2.0, 2, 5)
 
@@ -261,6 +285,10 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--postgresql", action="store_true", help="events on PostgreSQL alone")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
+        if asked.postgresql:
+            on_postgresql(Path(scratch), 1_000, asked.seconds)
+            raise SystemExit
         bench(Path(scratch), asked.items, asked.seconds, asked.workers, asked.rounds)

@@ -1,4 +1,8 @@
-"""Bandits whose values are known in closed form: contexts of a few kinds, any number of actions, two policies."""
+"""The library's bandits of known value (recsys/evaluation/ope/synthetic.py), logged by way of whole tables.
+
+Its own `log` draws and reduces at once; here actions are drawn apart and `reduce_rounds` reads whole distributions, as
+a user's log does. Two ways to the same rounds hold each other.
+"""
 
 from dataclasses import dataclass
 
@@ -6,33 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.evaluation.ope.rounds import Rounds, reduce_rounds
+from recsys.evaluation.ope.synthetic import SyntheticBandit
+from recsys.evaluation.ope.synthetic import softmax as softmax
 
 Table = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Bandit:
-    """Kinds of contexts are equally likely."""
+class Bandit(SyntheticBandit):
+    """Kinds of contexts are equally likely; the model is given with each log."""
 
-    mean: Table  # (kind, action) of the reward
-    behaviour: Table  # (kind, action)
-    evaluation: Table  # (kind, action)
-    noise: float = 0.0  # 0: rewards are 0 or 1; else their standard deviation, clipped to 0 … 1 never
-
-    @property
-    def truth(self) -> float:
-        return float((self.evaluation * self.mean).sum(axis=1).mean())
-
-    @property
-    def logged_truth(self) -> float:
-        return float((self.behaviour * self.mean).sum(axis=1).mean())
-
-    @property
-    def max_weight(self) -> float:
-        shown = self.behaviour > 0
-        return float((self.evaluation[shown] / self.behaviour[shown]).max())
-
-    def log(
+    def log(  # type: ignore[override]
         self,
         rounds: int,
         generator: np.random.Generator,
@@ -64,11 +52,6 @@ def drawn(table: Table, generator: np.random.Generator) -> npt.NDArray[np.int64]
     return (generator.random((len(table), 1)) * cumulative[:, -1:] > cumulative).sum(axis=1)
 
 
-def softmax(scores: Table) -> Table:
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
-
-
 def bandit(
     apart: float,
     actions: int = 20,
@@ -83,4 +66,4 @@ def bandit(
     scores = generator.normal(size=(kinds, actions))
     other = generator.normal(size=(kinds, actions))
     mean = rate * generator.uniform(0.4, 1.6, (kinds, actions))
-    return Bandit(mean, softmax(sharp * scores), softmax(sharp * scores + apart * other), noise)
+    return Bandit(mean, softmax(sharp * scores), softmax(sharp * scores + apart * other), noise=noise)

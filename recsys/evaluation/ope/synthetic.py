@@ -16,7 +16,7 @@ class SyntheticBandit:
     mean: RealArray  # of the reward
     behaviour: RealArray
     evaluation: RealArray
-    model: RealArray  # a reward model with errors of its own
+    model: RealArray | None = None  # a reward model with errors of its own
     noise: float = 0.0  # standard deviation of rewards; 0: they are 0 or 1
     per_cluster: int = 1  # rounds of one user
     mood: float = 0.0  # standard deviation of what a user adds to every reward of theirs
@@ -63,8 +63,8 @@ class SyntheticBandit:
             reward,
             self.behaviour[kind, action],
             self.evaluation[kind, action],
-            self.model[kind, action],
-            (self.evaluation * self.model).sum(axis=1)[kind],
+            None if self.model is None else self.model[kind, action],
+            None if self.model is None else (self.evaluation * self.model).sum(axis=1)[kind],
             cluster,
             self.max_weight if known_weight else np.inf,
         )
