@@ -209,7 +209,7 @@ class DistillConfig(Frozen):
     encoder: Literal["gated", "recurrent", "attention"] = "gated"
     hidden: Positive = 32
     dropout: Share = 0.0
-    epochs: Positive = 4
+    epochs: Positive = 3
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 5e-3
     from_teacher: bool = True  # false: the control, which learns from the log alone
