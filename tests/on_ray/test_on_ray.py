@@ -130,7 +130,7 @@ def test_two_workers_train_as_well_as_one_though_a_node_dies(nodes: Nodes, confi
 def test_a_search_finds_what_it_finds_here_though_a_node_dies(nodes: Nodes, tmp_path: Path) -> None:
     from pipelines.on_ray.tuning import run_on_ray
 
-    asked = replace(write_tuning_log(tmp_path), trials=4)
+    asked = replace(write_tuning_log(tmp_path), trials=3)
     expected = replace(asked, folder=tmp_path / "here")
     tune(expected, run_inline, SILENT)
     folder = tmp_path / "there"
