@@ -2,7 +2,8 @@
 #
 #   make run     train on the bundled log, print the results, serve them on port 8000
 #   make test    lint, types, import contracts, tests: what must pass
-#   make soak    200 kills and 100 swaps of the endpoint under load, then an hour of users (KILLS=, SWAPS=, MINUTES=)
+#   make soak    jobs on a cluster whose nodes die, then 200 kills and 100 swaps of the endpoint under load and an hour of
+#                users (KILLS=, SWAPS=, MINUTES=)
 #   make bench   speed and memory
 #   make bench-peers   environments of the libraries that `make bench` compares with; it leaves out those that are missing
 #   make notebooks   run the notebooks at full settings and write their outputs (NOTEBOOKS="01 04": some of them)

@@ -165,6 +165,7 @@ def _judged(
         reward=timed[challenger].reward,
         window_s=settings.window_hours * _HOUR_S,
         assumption=settings.assume,
+        horizon=settings.horizon,
         confidence=settings.confidence,
     )
     with shown(work.steps, "improve") as progress:
@@ -184,7 +185,7 @@ def _judged(
     health = folders[challenger] / HEALTH
     checks = health_checks(json.loads(health.read_text()), work.config.publish) if health.is_file() else []
     broken = limits(costs[challenger], costs[champion], checks, settings)
-    decision = decide(report.evaluation, broken, settings.margin)
+    decision = decide(report.evaluation, broken, settings)
     told = {
         name: {"median_ms": round(c.median_ms, 3), "p95_ms": round(c.p95_ms, 3), "mb": round(c.megabytes, 3)}
         for name, c in costs.items()

@@ -39,6 +39,9 @@ class ImproveConfig(Frozen):
     )
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     assume: Literal["cascade", "whole", "independent"] = "cascade"
+    horizon: Literal["list", "session"] = (
+        "list"  # whose reward is compared; sessions see satiation, and need more lists
+    )
     window_hours: PositiveFloat = 24.0  # a response counts for a list for so long
     include_seen: bool = False  # the endpoint's callers let users see again what they have had
     self_test: bool = True

@@ -89,7 +89,7 @@ def limits(
     return broken
 
 
-def decide(evaluation: Evaluation, broken: Sequence[str], margin: float) -> Decision:
+def decide(evaluation: Evaluation, broken: Sequence[str], config: ImproveConfig) -> Decision:
     """Return the decision about the first policy of a replay against the second."""
     row = evaluation.differences[0]
     if broken:
@@ -99,8 +99,8 @@ def decide(evaluation: Evaluation, broken: Sequence[str], margin: float) -> Deci
     if evaluation.refused:
         return Decision("cannot say", f"{row.against} stays: {evaluation.sentence}")
     champion = row.value / row.relative if row.relative else 0.0
-    needed = margin * abs(champion)
-    sure = f"{row.value:+.4g} a list ({row.low:+.4g} to {row.high:+.4g})"
+    needed = config.margin * abs(champion)
+    sure = f"{row.value:+.4g} a {config.horizon} ({row.low:+.4g} to {row.high:+.4g})"
     if row.low > needed:
         return Decision(
             "promoted",

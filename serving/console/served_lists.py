@@ -64,6 +64,12 @@ def chances(recommender: Recommender, line: Impression) -> RealArray:
     return distribution.propensities(shown)
 
 
+def drawn_by(line: Impression) -> str:
+    """Return the version whose own policy drew a list; "" where a variant's exploration or a lower rung did."""
+    own = line.ask.exploration is None and line.ask.rung in ("adapted", "policy")
+    return line.model if own else ""
+
+
 def earned(
     line: Impression, events: Sequence[EventRow], config: RewardConfig, types: Sequence[str]
 ) -> RealArray:
@@ -107,5 +113,5 @@ def stacked(lists: Sequence[ServedList], policies: Mapping[str, str]) -> LiveLis
         {name: padded([one.chosen[version] for one in lists], 1.0) for name, version in policies.items()},
         length,
         np.array([number[one.line.ask.user] for one in lists], np.int64),
-        [one.line.model for one in lists],
+        [drawn_by(one.line) for one in lists],
     )

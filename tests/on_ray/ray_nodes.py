@@ -106,6 +106,7 @@ def running_nodes(count: int) -> Iterator[Nodes]:
     """Start a cluster and connect to it; both end with the block."""
     import ray
 
+    before = dict(os.environ)
     os.environ.update(ENVIRONMENT)
     nodes = Nodes(count)
     try:
@@ -114,3 +115,5 @@ def running_nodes(count: int) -> Iterator[Nodes]:
     finally:
         ray.shutdown()
         nodes.stop()
+        os.environ.clear()
+        os.environ.update(before)

@@ -4,11 +4,14 @@ import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recsys.artifacts.registry import Registry
 from serving.console.live_estimate import LiveEstimator
 from serving.console.pages import PAGES
+from serving.console.served_lists import chances, drawn_by
+from serving.event_log import from_row
 from serving.security import add_key
 from tests.factories import write_tiny_bundle
 
@@ -178,6 +181,39 @@ def test_the_live_estimate_replays_the_champion_exactly_and_forgets_deleted_user
     client.delete("/v1/users/u0")
     client.run(estimator.advance(client.service))
     assert estimator.told["lists"] == 107
+
+
+def test_chances_computed_anew_are_those_logged_whatever_was_asked_for(client, click):
+    client.post("/v1/events", json=[click("a", item) for item in (3, 8, 11)])
+    variants = [{"name": "bold", "exploration": {"kind": "thompson", "samples": 4, "epsilon": 0.2}}]
+    client.put("/v1/experiments/e", json={"variants": variants, "scenarios": ["bold"]})
+    for asked in (
+        {"user": "a", "n": 6},
+        {"user": "nobody", "n": 6},
+        {"user": "a", "n": 4, "filter": {"categories": ["group 1"]}},
+        {
+            "user": "a",
+            "n": 4,
+            "exclude": ["i1", "i2"],
+            "exclude_seen": False,
+            "attributes": {"country": "UK"},
+        },
+        {"user": "a", "n": 4, "scenario": "bold"},
+    ):
+        assert client.post("/v1/recommend", json=asked).status_code == 200
+    assert client.post("/v1/rank", json={"user": "a", "items": ["i1", "i5", "i6"]}).status_code == 200
+    rows = client.run(client.service.store.recent("", 10))
+    lines = [from_row(row) for row in reversed(rows)]
+    champion = client.service.fleet.current
+    assert len(lines) == 6
+    for line in lines:
+        again = chances(champion, line)
+        if line.variant is None:
+            assert drawn_by(line) == champion.version
+            np.testing.assert_allclose(again, line.propensities, rtol=1e-5)
+        else:  # the variant drew it, not the champion's own policy
+            assert drawn_by(line) == ""
+            assert not np.allclose(again, line.propensities, rtol=1e-3)
 
 
 def test_an_estimate_nobody_reads_stops(compared, monkeypatch):
