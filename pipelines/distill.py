@@ -158,7 +158,8 @@ def fresh_student(teacher: Learner, config: RunConfig, log: PreparedLog) -> Lear
         if settings.from_teacher:
             student.states.memory.load_state_dict(states.memory.state_dict())
         else:
-            student.states.memory.start_from(config.memory.start_scale, config.pretrain.temperature)
+            begun = config.memory
+            student.states.memory.start_from(begun.start_scale, config.pretrain.temperature, begun.doubt)
     if not settings.from_teacher:
         factors = np.zeros(teacher.table.features.shape, np.float32)
         prior = fresh_head(log, factors, config).prior

@@ -70,7 +70,7 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     if warmth is not None:
         popularity = warmth.popularity(popularity, config)
     network = teacher_for(log, config, statistics, popularity)
-    fold = start_memory(network, log, old, config, beside, None if warmth is None else warmth.onto)
+    fold = start_memory(network, log, old, config, warmth)
     if warmth is not None:
         start_warm(network, warmth, log)
         (context.out / PARENT).write_text(json.dumps(warmth.record(config), indent=2, sort_keys=True) + "\n")
@@ -189,8 +189,7 @@ def start_memory(
     log: PreparedLog,
     histories: LongArray,
     config: RunConfig,
-    beside: FloatArray | None = None,  # (row, item), as in `cooccurrence_factors`
-    onto: FloatArray | None = None,  # (item, feature), coordinates to turn factors into
+    warmth: Warmth | None = None,  # what another log says of these items
 ) -> LongArray | None:
     """Start the memory from what goes together in the training histories; return their folds, (history,)."""
     if network.tower.memory is None or network.states.memory is None:
@@ -199,9 +198,14 @@ def start_memory(
     fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
     matrix = interaction_matrix(log, histories)
     settings = config.memory.model_copy(update={"features": network.shape.memory_features})
-    network.tower.remember(
-        *memory_factors(matrix, fold, settings, derive_seed(config.seed, "memory-factors"), beside, onto)
-    )
+    seed = derive_seed(config.seed, "memory-factors")
+    if warmth is None:
+        network.tower.remember(*memory_factors(matrix, fold, settings, seed))
+    else:
+        beside = warmth.rows(np.array(log.content), config)
+        factors, by_fold = memory_factors(matrix, fold, settings, seed, beside, warmth.onto)
+        loud = warmth.volume(np.asarray(matrix.sum(axis=0), np.float32).ravel(), config)[:, None]
+        network.tower.remember(factors * loud, [each * loud for each in by_fold])
     return fold if config.memory.folds else None
 
 

@@ -18,7 +18,7 @@ from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.learning.factors import ItemStatistics
-from recsys.learning.transfer import Carried, Source, aligned, carry, prior_rows
+from recsys.learning.transfer import Carried, Source, aligned, carry, prior_rows, volume
 from recsys.logs.content import titles_of
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.logs.shared_content import item_words
@@ -46,6 +46,11 @@ class Warmth:
         """Return popularity with what the source lets expect, (item,)."""
         with_prior: FloatArray = counted + np.float32(config.transfer.prior_histories) * self.carried.share
         return with_prior
+
+    def volume(self, counted: FloatArray, config: RunConfig) -> FloatArray:
+        """Return how loud the memory of each item may be, (item,), from the histories with it."""
+        transfer = config.transfer
+        return volume(self.carried, counted, transfer.prior_histories, transfer.half_trusted)
 
     def record(self, config: RunConfig) -> dict[str, object]:
         """Return what a version's card says of where it started."""

@@ -196,6 +196,9 @@ class TransferConfig(Frozen):
     )
     prior_histories: float = Field(default=50.0, ge=0)  # that the source's item knowledge counts as
     content_histories: float = Field(default=20.0, ge=0)  # that likeness of content counts as
+    half_trusted: float = Field(
+        default=5.0, ge=0
+    )  # histories with an item at which its memory speaks at half volume
     frozen: tuple[Part, ...] = ("content", "encoder")
     frozen_epochs: int = Field(default=1, ge=0)  # of pretrain; then everything learns
 
@@ -206,7 +209,7 @@ class DistillConfig(Frozen):
     encoder: Literal["gated", "recurrent", "attention"] = "gated"
     hidden: Positive = 32
     dropout: Share = 0.0
-    epochs: Positive = 4
+    epochs: Positive = 3
     batch_size: Positive = 64
     learning_rate: PositiveFloat = 5e-3
     from_teacher: bool = True  # false: the control, which learns from the log alone

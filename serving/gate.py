@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.identifiers import new_id
 from serving.observability import Metrics
-from serving.problems import Problem, error_content
-from serving.security import ANYBODY, Caller, Keys, RateLimit
+from serving.problems import Problem, error_content, shown
+from serving.security import ANYBODY, SAFE, Caller, Keys, RateLimit, foreign_page
 from serving.security import Scope as KeyScope
 from serving.settings import Settings, is_loopback
 from serving.tracing import Tracer
@@ -181,6 +181,13 @@ class Gate:
                     "forbidden",
                     "keys are off, so only this machine may ask; set RECSYS_AUTH=on and make keys",
                 )
+            if scope["method"] not in SAFE and (page := foreign_page(headers, self._settings.cors_origins)):
+                self._count("origin")
+                raise Problem(
+                    403,
+                    "forbidden",
+                    f"a page of {shown(page)} may not ask; name it in RECSYS_CORS_ORIGINS, or set RECSYS_AUTH=on",
+                )
             return ANYBODY
         secret = headers.get("x-api-key")
         if secret is None and (given := headers.get("authorization", "")).lower().startswith("bearer "):
@@ -274,7 +281,7 @@ def scope_of(method: str, path: str) -> KeyScope:
     """Return the scope that a request needs."""
     if path.startswith(_ADMIN):
         return "admin"
-    if method in ("GET", "HEAD", "OPTIONS") or path in _READ_BY_POST:
+    if method in SAFE or path in _READ_BY_POST:
         return "read"
     return "write"
 

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -26,6 +26,21 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _PREFIX = "mq_"
 LOOKS_EVERY_S: Final = 1.0  # how often a change of the file is looked for
 log = logging.getLogger(__name__)
+
+
+SAFE: Final = ("GET", "HEAD", "OPTIONS")  # methods that change nothing
+
+
+def foreign_page(headers: Mapping[str, str], allowed: Sequence[str]) -> str | None:
+    """Return the origin of the web page that a browser asks for, unless it is ours or allowed; None is no page.
+
+    Without keys a page of any site could make the visitor's browser change what a server on their machine holds:
+    browsers send plain POSTs to other origins without asking first.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin in allowed or origin.partition("://")[2] == headers.get("host"):
+        return None
+    return origin
 
 
 class ApiKey(Frozen):

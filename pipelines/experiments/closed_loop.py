@@ -1,6 +1,6 @@
 """The loop in a world with known rules: a weak champion serves simulated users over HTTP, rounds of `improve` follow.
 
-    python -m pipelines.experiments.closed_loop [--lists 10000] [--rounds retrain,…] [--seed 7] [--out DIR]
+    python -m pipelines.experiments.closed_loop [--lists 10000] [--rounds retrain,…] [--seed 7] [--tireless]
 
 The endpoint is a process of its own. Every round serves a fresh audience, then improves; the table holds what users
 earned under each champion, what replay said of the next one before it was let in, and what its users then earned more.
@@ -39,6 +39,9 @@ from recsys.logs.simulator_files import write_log
 from recsys.logs.simulator_policies import LoggingSettings
 
 WORLD = replace(WorldSettings(), items=24, types=4, topics=4, segments=2)
+TIRELESS = replace(
+    WORLD, freshness=(1.0,) * 4, trust_step=(0, 0, 0)
+)  # what is shown has no effect on what comes later
 SETTINGS = (
     "prepare.split.test_from=none",
     "prepare.split.validation_share=0.15",
@@ -78,10 +81,10 @@ class Stage:
 
 
 def experiment(
-    folder: Path, lists: int, rounds: Sequence[str], seed: int, console: Console
+    folder: Path, rules: WorldSettings, lists: int, rounds: Sequence[str], seed: int, console: Console
 ) -> tuple[list[Stage], list[int]]:
     """Return the stages, the last one after the last round, and the status of every answer to the other process."""
-    world = make_world(WORLD, seed)
+    world = make_world(rules, seed)
     write_log(world, LoggingSettings(temperature=2.0), users=60, seed=seed, out=folder / "base")
     own = (
         f"output={folder / 'runs'}",
@@ -237,13 +240,19 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=10_000)
     parser.add_argument("--rounds", default="retrain,retrain,finetune")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--tireless", action="store_true", help="users do not tire of topics, nor lose trust")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         stages, statuses = experiment(
-            folder, asked.lists, asked.rounds.split(","), asked.seed, Console(stderr=True)
+            folder,
+            TIRELESS if asked.tireless else WORLD,
+            asked.lists,
+            asked.rounds.split(","),
+            asked.seed,
+            Console(stderr=True),
         )
     print_table(stages)
     failed = sum(status != 200 for status in statuses)

@@ -110,6 +110,7 @@ def _one_seed(asked: argparse.Namespace, seed: int, console: Console) -> dict[st
             say(console, f"{asked.pair} {share} {arm}: NDCG {found[arm].mean():.4f}")
         difference = (found["transfer"] - found["scratch"]).mean(axis=0)
         interval = bootstrap_mean(difference, RESAMPLES, CONFIDENCE, np.random.default_rng(seed))
+        say(console, f"{asked.pair} {share}: {interval}")
         curve[str(share)] = {
             "training_users": users,
             "users": len(difference),

@@ -9,8 +9,8 @@ both logs (recsys/logs/shared_content.py). An item of the new catalogue gets
 where a_i is how far content can be trusted: the share of the item's words that the source has, times the R² of the same
 regression on source items that it has not seen. μ̂ and content enter the new log's co-occurrence factors as rows beside
 its histories (`cooccurrence_factors`), p̂ its popularity as counts: they weigh as a stated number of histories, so a log
-that grows speaks for itself. The sequence encoder, the heads, the content map and what a history's events are worth
-start as the source left them; event types are matched by name.
+that grows speaks for itself. The sequence encoder, the heads and what a history's events are worth start as the source
+left them, the content map at the mean of a_i (1 for the same item); event types are matched by name.
 """
 
 from collections.abc import Sequence
@@ -108,6 +108,17 @@ def prior_rows(
     )
 
 
+def volume(carried: Carried, popularity: FloatArray, source_histories: float, half: float) -> FloatArray:
+    """Return n_i / (n_i + half), (item,), n_i the histories with the item, those that the source stands for included.
+
+    Factors have one length on average however little they rest on, and the source's readout expects those of a whole
+    log; a memory that rests on nothing must not outshout popularity.
+    """
+    counted = popularity + source_histories * carried.share * carried.trust
+    heard: FloatArray = (counted / np.maximum(counted + half, 1e-12)).astype(np.float32)
+    return heard
+
+
 @torch.no_grad()
 def warm_start(network: QNetwork, source: Source, carried: Carried, event_types: Sequence[str]) -> None:
     """Let a fresh teacher start as the source's, all but its item tables, whose rows start for matched items.
@@ -127,6 +138,8 @@ def warm_start(network: QNetwork, source: Source, carried: Carried, event_types:
         if weights[name].shape != value.shape:
             raise ValueError(f"{name} is {tuple(value.shape)}, in the source {tuple(weights[name].shape)}")
         value.copy_(weights[name])
+    # content speaks as loudly as it could tell items it had not seen, in words that the source knows
+    network.tower.content_map.weight.mul_(float(carried.trust.mean()) if len(carried.trust) else 0.0)
     same = torch.from_numpy(np.flatnonzero(carried.row >= 0))
     there = torch.from_numpy(carried.row[carried.row >= 0])
     network.tower.id_embedding.weight[same] = source.teacher.tower.id_embedding.weight[there]

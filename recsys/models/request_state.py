@@ -82,6 +82,8 @@ class RequestMemory:
         self._noise = number(memory.log_noise.exp())
         self._explained_power = number(memory.explained_power)
         self._explained = number(memory.log_explained.exp())
+        self._doubt = array(memory.log_doubt.exp())[:, None]
+        self._least_said = number(memory.least_said)
         self._readout = array(memory.log_readout.exp())
 
     def asked(
@@ -93,7 +95,7 @@ class RequestMemory:
         if not time:
             return found
         trust = self._by_type[history.event_type] + self._by_reward * history.reward
-        np.maximum(trust, 0.0, out=trust)
+        np.maximum(trust, self._least_said, out=trust)
         # row t is the state after event t, column j an event up to it: what lies between is a difference of two places
         place = np.expm1(log_gap).cumsum(dtype=np.float64) * self._month_rate
         place += np.arange(time) * self._age_rate
@@ -103,13 +105,15 @@ class RequestMemory:
         np.exp(weight, out=weight)
         weight *= trust
         weight *= np.tri(time, dtype=np.float32)
-        total = np.maximum(weight.sum(axis=1), np.float32(1.0))
-        weight *= (total**-self._length_power)[:, None]
+        heard = np.abs(weight).sum(axis=1)
+        doubted = heard / np.maximum(heard + self._doubt, np.float32(1e-6))  # of both parts, (2, time)
+        total = np.maximum(heard, np.float32(1.0))
+        weight *= (doubted[0] * total**-self._length_power)[:, None]
         if self._explained:
             inverse = inverse_factor(memory @ memory.T, self._noise)
             steps = (inverse @ trust)[:, None] * inverse
             np.cumsum(steps, axis=0, out=steps)
-            steps *= (self._explained * total**-self._explained_power)[:, None]
+            steps *= (self._explained * doubted[1] * total**-self._explained_power)[:, None]
             weight += steps
         np.matmul(weight, memory, out=found[1:])
         found *= self._readout

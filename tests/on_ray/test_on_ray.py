@@ -130,7 +130,7 @@ def test_two_workers_train_as_well_as_one_though_a_node_dies(nodes: Nodes, confi
 def test_a_search_finds_what_it_finds_here_though_a_node_dies(nodes: Nodes, tmp_path: Path) -> None:
     from pipelines.on_ray.tuning import run_on_ray
 
-    asked = replace(write_tuning_log(tmp_path), trials=3)
+    asked = replace(write_tuning_log(tmp_path), trials=2)
     expected = replace(asked, folder=tmp_path / "here")
     tune(expected, run_inline, SILENT)
     folder = tmp_path / "there"
@@ -189,7 +189,7 @@ def _ask_while_a_node_dies(nodes: Nodes, client: httpx.Client) -> set[str]:
         event = {
             "event_id": f"e{number}",
             "user": "somebody",
-            "item_id": f"i{number % 40}",
+            "item_id": f"i{number % 20}",
             "event_type": "click",
         }
         for _ in range(40):  # as the client of the endpoint does, an event is sent again until it is accepted

@@ -306,3 +306,16 @@ def test_spans_of_a_request_and_its_stages_are_made(bundle, tmp_path):
     whole = spans["POST /v1/recommend"]
     assert format(whole.context.trace_id, "032x") == parent.split("-")[1]
     assert spans["rank"].parent.span_id == whole.context.span_id
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_without_keys_a_page_of_another_site_changes_nothing(registered, method):
+    client, (old, new) = registered
+    path = f"/v1/models/{new}/activate" if method == "POST" else "/v1/items/added"
+    for origin in ("http://elsewhere.example", "http://app:8080", "null"):
+        refused = client.request(method, path, headers={"Origin": origin}, json={"title": "x"})
+        assert refused.status_code == 403
+        assert "RECSYS_CORS_ORIGINS" in refused.json()["error"]["message"]
+    assert model_of(client) == old
+    assert client.get("/v1/items/added", headers={"Origin": "http://elsewhere.example"}).status_code == 404
+    assert client.post(f"/v1/models/{new}/activate", headers={"Origin": "http://app"}).status_code == 200

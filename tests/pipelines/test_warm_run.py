@@ -65,7 +65,6 @@ def test_what_is_frozen_to_the_end_is_what_the_source_left(home: Path) -> None:
         for folder in (home / "runs/there/metatrain", home / "runs/frozen/pretrain")
     )
     for name in (
-        "tower.content_map.weight",
         "states.encoder.gru.weight_hh_l0",
         "states.tokens.project.weight",
     ):
