@@ -16,7 +16,7 @@ _COLOUR: Final = {
     "no difference seen": "#92600a",
     "cannot say": "#4b5563",
 }
-_MARK: Final = {"pass": "✓ pass", "warn": "! look", "fail": "✗ fail"}  # nosec B105
+_MARK: Final = {"pass": "✓ pass", "warn": "! look", "fail": "✗ fail"}
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:960px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.35rem}h2{font-size:1.05rem;margin-top:2.2rem;border-bottom:1px solid #e4e7eb;padding-bottom:.2rem}

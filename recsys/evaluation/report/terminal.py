@@ -8,7 +8,7 @@ from recsys.evaluation.ope.sums import LOGGING
 from recsys.evaluation.replay.verdict import Evaluation
 
 _COLOUR = {"better": "green", "worse": "red", "no difference seen": "yellow", "cannot say": "bold magenta"}
-_GATE = {"pass": "green", "warn": "yellow", "fail": "bold red"}  # nosec B105
+_GATE = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
