@@ -80,7 +80,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, written: Path) -> None:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2.0):  # noqa: S310  # nosec B310 - loopback
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2.0):  # noqa: S310  # nosec B310
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
