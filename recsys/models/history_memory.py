@@ -53,8 +53,8 @@ class HistoryMemory(nn.Module):
         self.log_readout = nn.Parameter(torch.zeros(features))
         self.log_behavior_readout = nn.Parameter(torch.zeros(features))
         self.register_buffer(
-            "least_said", torch.tensor(-torch.inf)
-        )  # 0 in older weights: nothing spoke against
+            "least_said", torch.tensor(torch.finfo(torch.float32).min)
+        )  # no bound; 0 in older weights, where nothing spoke against
         self.register_load_state_dict_pre_hook(_as_it_was)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
