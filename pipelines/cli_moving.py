@@ -16,7 +16,7 @@ Training = Annotated[
 Output = Annotated[Path, typer.Option("--output", help="Folder that the new run's folder goes into.")]
 
 
-@app.command()
+@app.command(rich_help_panel="More logs")
 def finetune(
     bundle: Annotated[
         str, typer.Option("--bundle", help="Version, alias, a bundle's folder or a run's folder.")
@@ -71,7 +71,7 @@ def finetune(
     show(made, Console())
 
 
-@app.command()
+@app.command(rich_help_panel="More logs")
 def transfer(
     source: Annotated[
         str,

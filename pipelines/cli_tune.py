@@ -9,7 +9,7 @@ from pipelines.cli_app import Address, Config, On, Overrides, app
 from pipelines.places import Where
 
 
-@app.command()
+@app.command(rich_help_panel="Search")
 def tune(
     config: Config = "default",
     space: Annotated[

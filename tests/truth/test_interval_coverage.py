@@ -137,3 +137,16 @@ def test_the_bootstrap_agrees_with_the_sandwich_where_both_are_right() -> None:
     for name, exact in clustered_intervals(sums).items():
         assert drawn[name].low == pytest.approx(exact.low, abs=0.1 * (exact.high - exact.low))
         assert drawn[name].high == pytest.approx(exact.high, abs=0.1 * (exact.high - exact.low))
+
+
+@pytest.mark.parametrize("per_cluster", [1, 4])
+def test_how_rarely_something_was_shown_does_not_widen_a_difference(per_cluster: int) -> None:
+    """A missed weight of 1e12 says what one of 1e4 says: in floating point too, whose squares would not cancel."""
+    world = bandit(0.8)
+    rounds = world.log(600, np.random.default_rng(0), world.mean, per_cluster=per_cluster)
+    sums = sum_rounds(rounds, {"dr": doubly_robust, "snips": snips})
+    for column in ("dr", "snips"):
+        columns = {column: 1.0, "logging": -1.0}
+        near, far = (likelihood_interval(sums, columns, max_weight=most) for most in (1e4, 1e12))
+        assert far.low == pytest.approx(near.low, abs=1e-3 * (near.high - near.low))
+        assert far.high == pytest.approx(near.high, abs=1e-3 * (near.high - near.low))

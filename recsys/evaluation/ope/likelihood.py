@@ -148,10 +148,20 @@ def _cost(numerator: RealArray, count: RealArray, control: RealArray, corners: C
 def _moments(
     numerator: RealArray, count: RealArray, control: RealArray, corners: Corners, extreme: RealArray
 ) -> tuple[RealArray, RealArray, int]:
-    """Return mean and covariance of (m, n, c) with each corner added, by corner, and the number of clusters."""
+    """Return mean and covariance of (m, n, c) with each corner added, by corner, and the number of clusters.
+
+    Under Σ q c = 0 a multiple of the control may be taken off m. As much is taken off as leaves nothing of a far
+    corner: squares of weights of 1e9 would otherwise have to cancel.
+    """
     rows = np.column_stack([np.ones(len(numerator)), numerator, count, control])  # (cluster, 3 + policy)
-    added = np.column_stack([np.ones(len(extreme)), extreme, corners.count, corners.control])
-    moments = rows.T @ rows + np.einsum("ki,kj->kij", added, added)  # (corner, 3 + policy, 3 + policy)
+    length = (corners.control**2).sum(axis=1)
+    far = length > 1.0
+    share = np.where(far, extreme / np.where(far, length, 1.0), 0.0)
+    left_over = np.where(far, 0.0, extreme)
+    added = np.column_stack([np.ones(len(extreme)), left_over, corners.count, corners.control])
+    taken = np.tile(np.eye(rows.shape[1]), (len(extreme), 1, 1))  # (corner, 3 + policy, 3 + policy)
+    taken[:, 1, 3:] = -share[:, None] * corners.control
+    moments = taken @ (rows.T @ rows) @ taken.transpose(0, 2, 1) + np.einsum("ki,kj->kij", added, added)
     number = len(rows) + 1
     mean = moments[:, 0, 1:] / number
     spread = moments[:, 1:, 1:] / number - np.einsum("ki,kj->kij", mean, mean)
