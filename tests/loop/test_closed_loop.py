@@ -31,6 +31,7 @@ from tests.factories import EVENT_TYPES
 from tests.serving.server import Server, running_server
 
 ITEMS = 16
+ROUNDS = 5  # lists are drawn anew in every run: sometimes the first round's interval still holds zero
 WORLD = WorldSettings(
     items=ITEMS,
     types=2,
@@ -193,11 +194,16 @@ def a_sabotaged_challenger_is_refused(loop: Loop) -> Served:
 
 
 def what_was_learnt_is_promoted_and_serves_users_better(loop: Loop, before: Served) -> str:
-    Audience(loop.world, loop.http, 40, 2, "second").ask(2400)
-    with users_meanwhile(loop) as statuses:
-        assert loop.improve() == 0, loop.said
-        better = loop.registry.aliases("metaq")["champion"]
-        loop.wait_for(better)
+    for chance in range(ROUNDS):
+        Audience(loop.world, loop.http, 40, 20 + chance, f"second{chance}").ask(2400)
+        with users_meanwhile(loop) as statuses:
+            code = loop.improve()
+            better = loop.registry.aliases("metaq")["champion"]
+            loop.wait_for(better)
+        if code == 0:
+            break
+        assert code == 1, loop.said  # not sure enough yet
+    assert code == 0, loop.said
     assert set(statuses) == {200}
     assert len(statuses) > 20
     promoting, promoted = loop.journal()[-2:]
@@ -243,7 +249,7 @@ def a_canary_sticks_to_its_users_and_is_judged_by_them(loop: Loop, better: str) 
     Audience(loop.world, loop.http, 40, 5, "fifth").ask(1000)
     endpoint = Endpoint(loop.server.url)
     assert loop.improve(candidate=loop.good, canary=40.0, endpoint=endpoint) == 4, loop.said
-    served = Audience(loop.world, loop.http, 60, 6, "sixth").ask(1200)
+    served = Audience(loop.world, loop.http, 60, 60, "sixth").ask(1200)
     of_user: dict[str, set[str]] = {}
     for user, model, variant in zip(served.user, served.model, served.variant, strict=True):
         assert (model == loop.good) == (variant == "canary:challenger")
@@ -252,7 +258,11 @@ def a_canary_sticks_to_its_users_and_is_judged_by_them(loop: Loop, better: str) 
     share = np.mean([loop.good in models for models in of_user.values()])
     assert 0.2 < share < 0.6
     assert loop.registry.aliases("metaq")["champion"] == loop.weak
-    assert loop.improve(endpoint=endpoint) == 0, loop.said
+    for chance in range(ROUNDS):
+        if (code := loop.improve(endpoint=endpoint)) != 4:
+            break  # decided
+        Audience(loop.world, loop.http, 60, 61 + chance, f"sixth{chance}").ask(1200)
+    assert code == 0, loop.said
     assert "after its canary" in loop.said[-1]
     assert loop.registry.aliases("metaq")["champion"] == loop.good
     assert loop.http.get("/v1/experiments").json() == {"experiments": []}
