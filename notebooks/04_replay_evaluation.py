@@ -155,10 +155,9 @@ ax = plots.intervals(
 )  # fmt: skip
 
 # %% [markdown]
-# Hollow rows are refused by a gate: the number is there, and nobody should quote it. (A bound that reaches far to one
-# side is caution, not noise: the interval allows for a list of the largest weight there could be that the log
-# happened to miss.) More traffic narrows everything, roughly with the square root of its size. Below, the careful
-# challenger on growing parts of the same log (whole users, drawn at random).
+# Hollow rows are refused by a gate: the number is there, and nobody should quote it. More traffic narrows everything,
+# roughly with the square root of its size. Below, the careful challenger on growing parts of the same log (whole
+# users, drawn at random).
 
 # %%
 users = np.random.default_rng(3).permutation(traffic["user_id"].unique())
