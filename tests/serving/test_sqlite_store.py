@@ -111,6 +111,7 @@ def test_the_write_ahead_log_of_impressions_alone_is_copied_back(tmp_path, run, 
     store = open_embedded(tmp_path / "store.sqlite")
     for number in range(1_000):
         run(store.record(line(f"r{number}")))
+    run(store.settled())  # the lines that took the writer's way may wait for its thread
     assert (tmp_path / "store.sqlite-wal").stat().st_size < 1_000 * 4_096
     assert all(run(store.impression(f"r{number}")) is not None for number in range(1_000))
     run(store.close())
