@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ def start(config_file: Path, gate: Path | None = None) -> subprocess.Popen[str]:
     if gate is not None:
         environment["TOY_GATE"] = str(gate)
     command = [sys.executable, str(TOY), "pretrain", "--config", str(config_file)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    # a shell's background jobs ignore Ctrl-C, and so would their children
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
 
 
 def wait_for(gate: Path) -> None:
