@@ -39,7 +39,7 @@ FIRST: Final = 500  # lists of the last day to begin with, the newest
 MOST_NEW: Final = 40  # lists a round; of more the newest are taken
 MOST: Final = 2_000  # lists that are held
 USERS: Final = 40  # whose events are read again in a round
-PAUSE: Final = 25.0  # times the length of what was done
+PAUSE: Final = 50.0  # times the length of what was done
 HISTORY: Final = 200  # events of a user in which responses are looked for
 _NOTHING: Final = "Lists that this endpoint serves to users will be replayed here, as soon as there are some."
 
@@ -180,7 +180,7 @@ class LiveEstimator:
                 served.reward = earned(served.line, events, champion.reward, champion.event_types)
                 if await service.store.impression(key) is None:  # deleted with its user
                     del self._lists[key]
-            await asyncio.sleep(self.pause / 10 * (time.perf_counter() - began))
+            await asyncio.sleep(self.pause * (time.perf_counter() - began))
 
 
 def _told(
