@@ -11,9 +11,14 @@ from recsys.artifacts.bundle import read_catalogue, save_bundle
 from recsys.artifacts.bundle_info import QInfo
 from recsys.candidates.index import choose_index
 from recsys.config import StateConfig
+from recsys.evaluation.cold_start import history_of
 from recsys.learning.checkpoint import load_student, load_table
-from recsys.logs.prepared import PreparedInfo, open_prepared
-from recsys.randomness import derive_seed
+from recsys.logs.prepared import PreparedInfo, PreparedLog, Role, open_prepared
+from recsys.randomness import derive_seed, numpy_generator
+from recsys.request_form import RequestForm
+from recsys.types import FloatArray
+
+JUDGED_BY = 200  # validation users
 
 
 def run(context: StepContext) -> Summary:
@@ -25,7 +30,9 @@ def run(context: StepContext) -> Summary:
     table = load_table(context.inputs["distill"] / "table.safetensors")
     prior = AdaptationPrior.from_weights(load_file(str(context.inputs["distill"] / "prior.safetensors")))
     vectors = table.index_vectors().numpy()
-    index, chosen, found = choose_index(vectors, config.index, derive_seed(context.seed, "recall"))
+    form = RequestForm(student, prior, table, config.state.max_events, config.pretrain.discount)
+    asked = users_queries(log, form, numpy_generator(context.seed, "recall"))
+    index, chosen, found = choose_index(vectors, config.index, derive_seed(context.seed, "recall"), asked)
     with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
         popularity = torch.from_numpy(statistics["popularity"])
     info = QInfo(
@@ -46,6 +53,20 @@ def run(context: StepContext) -> Summary:
         f"{len(index)} items, {index.features} features, {chosen.kind}, recall@{config.index.candidates} {found:.4f}"
     )
     return {"items": len(index), "features": index.features, "recall": round(found, 4)}
+
+
+def users_queries(
+    log: PreparedLog, form: RequestForm, generator: np.random.Generator, role: Role = Role.COLD_VALIDATION
+) -> FloatArray:
+    """Return what users of a role would ask the index, adapted to a random number of their events, (user, feature)."""
+    users = log.with_role(role)
+    users = generator.permutation(users)[:JUDGED_BY]
+    asked = []
+    for user in users:
+        history = history_of(log, int(user))
+        events = generator.integers(1, len(history), endpoint=True)
+        asked.append(form.query(history.first(int(events)), adapt=True, memory=True)[0][:-1])
+    return np.stack(asked) if asked else np.empty((0, 0), np.float32)
 
 
 def served_state(state: StateConfig, log: PreparedInfo) -> StateConfig:

@@ -3,6 +3,7 @@
     python -m pipelines.experiments.scale prepare --events 1e6 1e7 1e8 --out prepare.json
     python -m pipelines.experiments.scale train --events 1e4 1e5 1e6 --out train.json
     python -m pipelines.experiments.scale items --items 1e4 1e5 1e6 --out items.json
+    python -m pipelines.experiments.scale served --items 1e6 --out served.json
     python -m pipelines.experiments.scale table prepare.json train.json items.json
 
 Each size is measured in a process of its own: CPU and wall seconds, peak memory, bytes written. The logs are
@@ -26,6 +27,13 @@ from pipelines.experiments.scale_table import print_table
 EVENTS_PER_USER = 40
 ITEMS = 100_000  # while events grow
 EVENTS = 30_000  # while items grow
+EVENTS_PER_ITEM = 3  # of a bundle that is served
+SERVED = (
+    "pretrain.epochs=2",
+    "pretrain.warmup_epochs=1",
+    "evaluate.max_users=200",
+    "prepare.split.test_share=0.05",
+)
 
 
 def main() -> None:
@@ -33,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["prepare", "train", "items", "table", "one"])
+    parser.add_argument("what", choices=["prepare", "train", "items", "served", "table", "one"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--events", nargs="*", type=float, default=[])
     parser.add_argument("--items", nargs="*", type=float, default=[])
@@ -48,8 +56,11 @@ def main() -> None:
         print(json.dumps(STAGES[stage.name](folder)))
         return
     sizes = (
-        [(EVENTS, int(items)) for items in asked.items]
-        if asked.what == "items"
+        [
+            (EVENTS_PER_ITEM * int(items) if asked.what == "served" else EVENTS, int(items))
+            for items in asked.items
+        ]
+        if asked.what in ("items", "served")
         else [(int(events), min(ITEMS, int(events) // 10)) for events in asked.events]
     )
     rows: list[dict[str, Any]] = []
@@ -61,13 +72,16 @@ def main() -> None:
 
 
 def _measured(what: str, folder: Path, events: int, items: int) -> list[dict[str, Any]]:
-    write_scale_log(
-        folder / "log", events, max(100, events // EVENTS_PER_USER), items, min(200, items // 10), 7
-    )
+    users = max(100, events // EVENTS_PER_USER)
+    topics = min(1_000 if what == "served" else 200, items // 10)
+    write_scale_log(folder / "log", events, users, items, topics, 7)
+    if what == "served":
+        (folder / "settings.json").write_text(json.dumps(SERVED), encoding="utf-8")
     stages = {
         "prepare": ["prepare"],
         "train": ["prepare", "pretrain", "metatrain", "distill", "index"],
         "items": ["prepare", "pretrain", "vectors", "coded", "quantized", "random"],
+        "served": ["prepare", "pretrain", "metatrain", "distill", "index", "asked"],
     }[what]
     rows = []
     for stage in stages:
@@ -76,7 +90,12 @@ def _measured(what: str, folder: Path, events: int, items: int) -> list[dict[str
             child, check=True, capture_output=True, text=True
         )
         for found in json.loads(done.stdout.splitlines()[-1]):
-            row = {"by": "items" if what == "items" else "events", "events": events, "items": items, **found}
+            row = {
+                "by": "items" if what in ("items", "served") else "events",
+                "events": events,
+                "items": items,
+                **found,
+            }
             print(json.dumps(row), flush=True)
             rows.append(row)
         if what == "prepare":

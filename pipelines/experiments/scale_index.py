@@ -1,6 +1,6 @@
 """Search over vectors that were trained, and over random ones: recall@200, time and memory of each kind of index.
 
-Queries are mixtures of two items' vectors, as where the `index` step judges a bundle; a random catalogue, as wide and
+Queries are mixtures of two items' vectors, or those of a bundle's own test users; a random catalogue, as wide and
 as long and without any clusters, is asked for mixtures likewise. An index in a file, mapped, stands for one that memory
 does not hold. One thread; times are medians over single queries.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.candidates.index import CandidateIndex, factory_index, load_index
+from recsys.candidates.index import CandidateIndex, factory_index, item_mixtures, load_index
 from recsys.config import IndexConfig
 from recsys.types import FloatArray, LongArray
 
@@ -26,15 +26,15 @@ QUANTIZED = ("PCAR{reduced},IVF{cells},PQ{twice}x8", "PCAR{reduced},IVF{cells},P
 Row = dict[str, Any]
 
 
-def measure_search(vectors: FloatArray, what: str, kinds: Sequence[str]) -> list[Row]:
+def measure_search(
+    vectors: FloatArray, what: str, kinds: Sequence[str], queries: FloatArray | None = None
+) -> list[Row]:
     """Return a row for exact search and one for each kind and number of probes, up to the first that finds enough."""
     items, features = vectors.shape
     cells = max(16, min(int(4 * items**0.5), items // 40))
     codes = features // 4
-    chance = np.random.default_rng(8)
-    pairs = chance.integers(items, size=(QUERIES, 2))
-    share = chance.random((QUERIES, 1), np.float32)
-    queries = share * vectors[pairs[:, 0]] + (1 - share) * vectors[pairs[:, 1]]
+    if queries is None:
+        queries = item_mixtures(vectors, QUERIES, np.random.default_rng(8))
     exact, row = _row(what, "Flat", factory_index(vectors, "Flat"), queries, None, 0)
     rows = [row]
     for kind in kinds:

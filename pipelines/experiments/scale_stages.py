@@ -1,6 +1,7 @@
 """One stage over a generated log, measured: CPU seconds of this process, wall seconds, peak memory, bytes written."""
 
 import io
+import json
 import resource
 import time
 from collections.abc import Callable
@@ -11,13 +12,20 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
-from pipelines.experiments.scale_index import CODED, PLAIN, QUANTIZED, measure_search
+from pipelines.experiments.scale_index import CODED, PLAIN, QUANTIZED, QUERIES, measure_search
+from pipelines.index import users_queries
 from pipelines.metatrain import table_of
+from pipelines.publish import BUNDLE
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
+from recsys.artifacts.bundle import QBundle, load_bundle
 from recsys.artifacts.files import files_below
 from recsys.config import RunConfig
+from recsys.evaluation.cold_start import history_of
 from recsys.learning.checkpoint import load_teacher
+from recsys.logs.prepared import Role, open_prepared
+from recsys.recommender import load_recommender
+from recsys.request_form import RequestForm
 
 # One epoch of each trainer, few validation users: what is measured is the cost of an event, not of looking at it. The
 # vectors are as narrow as a catalogue of a million wants: 16 + 32 + 32 + 1 numbers an item.
@@ -41,8 +49,10 @@ Row = dict[str, Any]
 
 def config_of(folder: Path) -> RunConfig:
     """Return the run over the log in a folder."""
+    more = folder / "settings.json"
+    settings = [*SETTINGS, *(json.loads(more.read_text(encoding="utf-8")) if more.exists() else ())]
     places = [f"prepare.log.path={folder / 'log'}", f"output={folder}", "prepare.split.test_from=none"]
-    return resolve_config("default", [*SETTINGS, *places])
+    return resolve_config("default", [*settings, *places])
 
 
 def measured(work: Callable[[], object]) -> Row:
@@ -90,10 +100,36 @@ def search(what: str, kinds: tuple[str, ...]) -> Callable[[Path], list[Row]]:
     return measure
 
 
+def asked(folder: Path) -> list[Row]:
+    """Measure search by what test users ask, and a whole list, over the bundle that would be served."""
+    config = config_of(folder)
+    steps = folder / config.name
+    log = open_prepared(steps / "prepare")
+    recommender = load_recommender(steps / "index" / BUNDLE)
+    bundle = load_bundle(steps / "index" / BUNDLE)
+    if not isinstance(bundle, QBundle):
+        raise TypeError(f"{steps / 'index' / BUNDLE} holds a {type(bundle).__name__}")
+    form = RequestForm(
+        bundle.student, bundle.prior, bundle.table, bundle.info.state.max_events, bundle.info.discount
+    )
+    queries = users_queries(log, form, np.random.default_rng(8), Role.COLD_TEST)[:QUERIES]
+    rows = measure_search(bundle.table.index_vectors().numpy(), "a served bundle's", (CODED, PLAIN), queries)
+    chosen = bundle.info.index
+    taken = []
+    for user in log.with_role(Role.COLD_TEST)[:QUERIES]:
+        history = history_of(log, int(user), 20)
+        began = time.process_time()
+        recommender.recommend(history, 20, seed=0)
+        taken.append(time.process_time() - began)
+    served = {"stage": "a list of 20, adapted", "index": f"{chosen.kind} probes {chosen.ivf_probes}"}
+    return [*rows, served | {"list_ms": round(1000 * float(np.median(taken)), 3)}]
+
+
 STAGES: dict[str, Callable[[Path], list[Row]]] = {
     **{name: stage(name) for name in ("prepare", "pretrain", "metatrain", "distill", "index")},
     "vectors": vectors,
     "coded": search("trained", (CODED, PLAIN)),
     "quantized": search("trained", QUANTIZED),
     "random": search("random", (CODED,)),
+    "asked": asked,
 }

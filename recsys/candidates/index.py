@@ -105,24 +105,31 @@ def factory_index(vectors: FloatArray, factory: str, probes: int | None = None) 
     return built if probes is None else built.with_probes(probes)
 
 
+def item_mixtures(vectors: FloatArray, count: int, generator: np.random.Generator) -> FloatArray:
+    """Return points on the lines between random pairs of items, (query, feature)."""
+    pairs = generator.integers(len(vectors), size=(count, 2))
+    share = generator.random((count, 1), np.float32)
+    mixed: FloatArray = share * vectors[pairs[:, 0]] + (1 - share) * vectors[pairs[:, 1]]
+    return mixed
+
+
 EXACT_BELOW = 20_000  # items; so few are searched exactly faster than any other way
 _JUDGED_BY = 200  # queries
 
 
 def choose_index(
-    vectors: FloatArray, config: IndexConfig, seed: int
+    vectors: FloatArray, config: IndexConfig, seed: int, queries: FloatArray | None = None
 ) -> tuple[CandidateIndex, IndexConfig, float]:
     """Return an index, its settings with nothing left open, and its recall against exact search on these vectors.
 
     "auto" takes the first of exact search (few items), IVF with 8-bit codes, IVF and exact search that finds
-    `min_recall` of the exact candidates, with as few probes as do; queries are items, sharpened and blurred, as those
-    of users are mixtures of items. Clustered and unclustered vectors need very different numbers of probes, so a
-    setting that was right for one bundle says nothing of another. Any other kind is built as it says.
+    `min_recall` of the exact candidates, with as few probes as do. Clustered and unclustered vectors need very
+    different numbers of probes, so a setting that was right for one bundle says nothing of another. Any other kind is
+    built as it says. `queries`, (query, feature), are those of users; without them, mixtures of two items are asked
+    for, which need not go together and are harder to find neighbours of.
     """
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(len(vectors), size=(_JUDGED_BY, 2))
-    mixed = generator.random((_JUDGED_BY, 1), np.float32)
-    queries = mixed * vectors[chosen[:, 0]] + (1 - mixed) * vectors[chosen[:, 1]]
+    if queries is None or len(queries) == 0:
+        queries = item_mixtures(vectors, _JUDGED_BY, np.random.default_rng(seed))
     exact = build_index(vectors, IndexConfig(kind="flat"))
     count = min(config.candidates, len(vectors))
     if config.kind != "auto":

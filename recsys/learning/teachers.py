@@ -17,6 +17,10 @@ from recsys.mdp.state import StateBatch
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import QNetwork, StateVectors
 from recsys.models.student import StudentNetwork
+from recsys.types import FloatArray
+
+EXACT_UP_TO = 100_000  # items
+PROBES = 16  # cells that a search for candidates looks into, beyond
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,12 @@ class Teacher:
 
     @staticmethod
     def of(members: Sequence[Learner]) -> "Teacher":
-        """Index what each member ranks, exactly."""
-        flat = IndexConfig(kind="flat")
-        return Teacher(tuple(members), tuple(build_index(m.columns.numpy(), flat) for m in members))
+        """Index what each member ranks: exactly, or by cells where there are more than EXACT_UP_TO items.
+
+        Every update searches for hundreds of states. Over a million items that takes seconds exactly, and a candidate
+        that a cell hides is only not among those which are matched.
+        """
+        return Teacher(tuple(members), tuple(_indexed(m.columns.numpy()) for m in members))
 
     def best(self, asked: Sequence[Asked], count: int) -> list[torch.Tensor]:
         """Return about `count` of the best items of each state, shared among the members, (state, candidate) each."""
@@ -106,6 +113,14 @@ class Teacher:
             for m, one in zip(self.members, asked, strict=True)
         ]
         return torch.stack(each).mean(dim=0)
+
+
+def _indexed(columns: FloatArray) -> CandidateIndex:
+    if len(columns) <= EXACT_UP_TO:
+        return build_index(columns, IndexConfig(kind="flat"))
+    return build_index(
+        columns, IndexConfig(kind="ivf", ivf_cells=int(len(columns) ** 0.5), ivf_probes=PROBES)
+    )
 
 
 def _asked(states: StateVectors, row: torch.Tensor, column: torch.Tensor, fast: torch.Tensor) -> Asked:

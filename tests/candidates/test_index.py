@@ -126,3 +126,12 @@ def test_a_setting_that_is_given_is_built_as_it_says_and_measured() -> None:
     index, chosen, found = choose_index(VECTORS, IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=1), seed=0)
     assert (chosen.kind, chosen.ivf_probes, len(index)) == ("ivf", 1, 1500)
     assert 0.0 < found < 1.0
+
+
+def test_the_index_is_judged_by_what_users_ask_where_it_is_told() -> None:
+    vectors = clustered(22_000, 0.3)
+    config = IndexConfig(kind="auto", candidates=50)
+    near, scattered = vectors[:200], GENERATOR.normal(size=(200, 16)).astype(np.float32)
+    easy = choose_index(vectors, config, seed=0, queries=near)[1]
+    hard = choose_index(vectors, config, seed=0, queries=scattered)[1]
+    assert easy.ivf_probes < (hard.ivf_probes if hard.kind.startswith("ivf") else 10_000)

@@ -6,6 +6,7 @@ import torch
 
 from recsys.adaptation import AdaptationPrior
 from recsys.config import DistillConfig
+from recsys.learning import teachers
 from recsys.learning.distillation import Distiller, logged_returns, repeated
 from recsys.learning.teachers import Asked, Learner, Teacher
 from recsys.mdp.state import encode_states
@@ -41,6 +42,22 @@ def distiller(members: list[Learner], **settings: object) -> Distiller:
     config = DistillConfig(**{"teacher_top": 8, "index_top": 4, "random_candidates": 10, **settings})
     chance = torch.Generator().manual_seed(0)
     return Distiller(Teacher.of(members), student_of(teacher(0)), config, 0.5, chance)
+
+
+@pytest.mark.filterwarnings("ignore:.*clustering.*")
+def test_beyond_a_size_candidates_are_looked_for_by_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = torch.randn(2_000, 6, generator=torch.Generator().manual_seed(0))
+    one = teacher(0)
+    wide = Learner(one.network, one.prior, ItemTable.of(table, torch.zeros(2_000), torch.zeros(2_000, 1)))
+    asked = [Asked(torch.randn(50, 8, generator=torch.Generator().manual_seed(1)), torch.zeros(50))]
+    exact = Teacher.of([wide]).best(asked, 10)[0]
+    monkeypatch.setattr(teachers, "EXACT_UP_TO", 1_000)
+    monkeypatch.setattr(teachers, "PROBES", 10)
+    found = Teacher.of([wide]).best(asked, 10)[0]
+    hits = np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]) / 10
+    assert 0.8 <= hits < 1.0  # 10 of 44 cells
 
 
 def test_what_stood_before_in_a_row_and_what_is_nothing_count_no_further() -> None:
