@@ -115,7 +115,9 @@ class ModelConfig(Frozen):
 class IndexConfig(Frozen):
     """The candidate index over the item vectors."""
 
-    kind: Literal["flat", "ivf", "ivf_sq8", "hnsw", "auto"] = "flat"  # "auto": the fastest that finds enough
+    kind: Literal["flat", "ivf", "ivf_sq8", "ivf_whitened", "hnsw", "auto"] = (
+        "flat"  # "auto": what finds enough
+    )
     min_recall: Share = 0.99  # of "auto", against exact search on the bundle's own vectors
     candidates: Positive = 200  # retrieved per request
     ivf_cells: Positive = 256

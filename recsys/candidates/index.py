@@ -1,5 +1,6 @@
-"""The candidate index: maximum inner-product search over item vectors. The only room that knows FAISS."""
+"""The candidate index: maximum inner-product search over item vectors; with whitened.py the only room of FAISS."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,12 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from recsys.candidates.whitened import TAUGHT_PER_CELL, whitened_cells, whitened_index
 from recsys.config import IndexConfig
 from recsys.errors import UserError
 from recsys.types import BoolArray, FloatArray, LongArray
 
 MIN_ITEMS_PER_CELL = 40  # what FAISS asks for to train a cell
-_TAUGHT_PER_CELL = (
-    64  # items at most that a cell is placed by; FAISS's 256 take four times as long at a million items
-)
 
 
 class CandidateIndex:
@@ -50,16 +49,18 @@ class CandidateIndex:
     def _only(self, selector: Any) -> Any:
         """Return search parameters of the index's kind; its effort stands in them, not in the index."""
         library: Any = faiss  # whose stubs do not know these
-        if isinstance(self._index, faiss.IndexIVF):
-            return library.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        if (cells := _cells_of(self._index)) is not None:
+            inner = library.SearchParametersIVF(sel=selector, nprobe=cells.nprobe)
+            if cells is self._index:
+                return inner
+            return library.SearchParametersPreTransform(index_params=inner)
         if isinstance(self._index, faiss.IndexHNSW):
             return library.SearchParametersHNSW(sel=selector, efSearch=self._index.hnsw.efSearch)
         return library.SearchParameters(sel=selector)
 
     def with_probes(self, probes: int) -> "CandidateIndex":
         """Return the same index with another number of cells that a search looks into; no effect without cells."""
-        library: Any = faiss
-        if (cells := library.try_extract_index_ivf(self._index)) is not None:
+        if (cells := _cells_of(self._index)) is not None:
             cells.nprobe = probes
         return self
 
@@ -68,9 +69,24 @@ class CandidateIndex:
         faiss.write_index(self._index, str(path))
 
 
-def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
-    """Build the configured kind of index over item vectors, (item, feature)."""
+def _cells_of(index: faiss.Index) -> Any:
+    """Return the part of an index that has cells, itself or behind a map of queries; None without."""
+    if isinstance(index, faiss.IndexIVF):
+        return index
+    return whitened_cells(index) if isinstance(index, faiss.IndexPreTransform) else None
+
+
+def build_index(
+    vectors: FloatArray, config: IndexConfig, queries: FloatArray | None = None
+) -> CandidateIndex:
+    """Build the configured kind of index over item vectors, (item, feature); `queries` are what users ask."""
     items, features = vectors.shape
+    if config.kind == "ivf_whitened" and items >= MIN_ITEMS_PER_CELL * config.ivf_cells:
+        if queries is None:
+            queries = item_mixtures(vectors, _JUDGED_BY, np.random.default_rng(0))
+        whitened = whitened_index(vectors, queries, config.ivf_cells)
+        _set_effort(whitened, config)
+        return CandidateIndex(whitened)
     metric = faiss.METRIC_INNER_PRODUCT
     index: faiss.Index
     if config.kind == "ivf" and items >= MIN_ITEMS_PER_CELL * config.ivf_cells:
@@ -89,7 +105,7 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> CandidateIndex:
 
 
 def _teach(index: Any, vectors: FloatArray) -> None:
-    index.cp.max_points_per_centroid = _TAUGHT_PER_CELL
+    index.cp.max_points_per_centroid = TAUGHT_PER_CELL
     index.train(vectors)
 
 
@@ -98,7 +114,7 @@ def factory_index(vectors: FloatArray, factory: str, probes: int | None = None) 
     index: Any = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     if "IVF" in factory:
         library: Any = faiss
-        library.extract_index_ivf(index).cp.max_points_per_centroid = _TAUGHT_PER_CELL
+        library.extract_index_ivf(index).cp.max_points_per_centroid = TAUGHT_PER_CELL
     index.train(vectors)
     index.add(np.ascontiguousarray(vectors, np.float32))
     built = CandidateIndex(index)
@@ -122,7 +138,7 @@ def choose_index(
 ) -> tuple[CandidateIndex, IndexConfig, float]:
     """Return an index, its settings with nothing left open, and its recall against exact search on these vectors.
 
-    "auto" takes the first of exact search (few items), IVF with 8-bit codes, IVF and exact search that finds
+    "auto" takes the first of exact search (few items), IVF with 8-bit codes, whitened IVF and exact search that finds
     `min_recall` of the exact candidates, with as few probes as do. Clustered and unclustered vectors need very
     different numbers of probes, so a setting that was right for one bundle says nothing of another. Any other kind is
     built as it says. `queries`, (query, feature), are those of users; without them, mixtures of two items are asked
@@ -132,28 +148,41 @@ def choose_index(
         queries = item_mixtures(vectors, _JUDGED_BY, np.random.default_rng(seed))
     exact = build_index(vectors, IndexConfig(kind="flat"))
     count = min(config.candidates, len(vectors))
+    wanted = exact.search(queries, count)[0]
     if config.kind != "auto":
-        index = build_index(vectors, config)
-        return index, config, _recall(index, exact, queries, count)
+        index = build_index(vectors, config, queries)
+        return index, config, _share(wanted, index.search(queries, count)[0])
     if len(vectors) < EXACT_BELOW:
         return exact, config.model_copy(update={"kind": "flat"}), 1.0
-    cells = min(int(4 * len(vectors) ** 0.5), len(vectors) // MIN_ITEMS_PER_CELL)
-    for kind in ("ivf_sq8", "ivf"):
+    for kind, density in (("ivf_sq8", 4), ("ivf_whitened", 10)):
+        cells = min(int(density * len(vectors) ** 0.5), len(vectors) // MIN_ITEMS_PER_CELL)
         tried = config.model_copy(update={"kind": kind, "ivf_cells": cells})
-        index = build_index(vectors, tried)
-        probes = 4
-        while probes <= cells // 8:  # beyond, exact search is as fast
+        index = build_index(vectors, tried, queries)
+
+        def found(probes: int, index: CandidateIndex = index) -> float:
+            return _share(wanted, index.with_probes(probes).search(queries, count)[0])
+
+        if (probes := _fewest(found, config.min_recall, cells // 8)) is not None:
             tried = tried.model_copy(update={"ivf_probes": probes})
-            _set_effort(index._index, tried)
-            found = _recall(index, exact, queries, count)
-            if found >= config.min_recall:
-                return index, tried, found
-            probes *= 2
+            return index, tried, found(probes)
     return exact, config.model_copy(update={"kind": "flat"}), 1.0
 
 
-def _recall(index: CandidateIndex, exact: CandidateIndex, queries: FloatArray, count: int) -> float:
-    wanted, found = exact.search(queries, count)[0], index.search(queries, count)[0]
+def _fewest(found: Callable[[int], float], wanted: float, most: int) -> int | None:
+    """Return about the fewest probes with a recall, to a tenth; None if `most` do not reach it."""
+    enough = 4
+    while found(enough) < wanted:
+        if (enough := enough * 2) > most:  # beyond, exact search is as fast
+            return None
+    too_few = enough // 2 if enough > 4 else 0
+    while enough - too_few > max(1, enough // 10):
+        between = (enough + too_few) // 2
+        too_few, enough = (too_few, between) if found(between) >= wanted else (between, enough)
+    return enough
+
+
+def _share(wanted: LongArray, found: LongArray) -> float:
+    """Return the share of items, (query, item), that was found."""
     hits = [len(np.intersect1d(one, other)) for one, other in zip(wanted, found, strict=True)]
     return float(np.mean(hits) / wanted.shape[1])
 
@@ -167,8 +196,8 @@ def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
         raise UserError(
             f"{path} is not a FAISS index ({str(error).splitlines()[0]}); build it again"
         ) from None
-    if isinstance(index, faiss.IndexIVF) and index.invlists is not None:
-        lists: Any = faiss.downcast_InvertedLists(index.invlists)
+    if (cells := _cells_of(index)) is not None and cells.invlists is not None:
+        lists: Any = faiss.downcast_InvertedLists(cells.invlists)
         if isinstance(lists, faiss.OnDiskInvertedLists):
             # by default a search starts threads that read its cells ahead, which takes longer than the search
             lists.prefetch_nthread = 0
@@ -178,8 +207,8 @@ def load_index(path: Path, config: IndexConfig) -> CandidateIndex:
 
 def _set_effort(index: faiss.Index, config: IndexConfig) -> None:
     """Set how far a search looks; FAISS keeps neither number in the file."""
-    if isinstance(index, faiss.IndexIVF):
-        index.nprobe = config.ivf_probes
+    if (cells := _cells_of(index)) is not None:
+        cells.nprobe = config.ivf_probes
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = config.hnsw_ef
 
@@ -187,6 +216,4 @@ def _set_effort(index: faiss.Index, config: IndexConfig) -> None:
 def recall(index: CandidateIndex, vectors: FloatArray, queries: FloatArray, count: int) -> float:
     """Return the share of exact top-`count` neighbours that the index finds."""
     exact = build_index(vectors, IndexConfig(kind="flat")).search(queries, count)[0]
-    found = index.search(queries, count)[0]
-    hits = [len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]
-    return float(np.mean(hits) / exact.shape[1])
+    return _share(exact, index.search(queries, count)[0])

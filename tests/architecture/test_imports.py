@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("recsys", "pipelines", "serving")
 ONLY_IN = {
     "typer": "pipelines/cli*.py",
-    "faiss": "recsys/candidates/index.py",
+    "faiss": "recsys/candidates/*.py",
     "ray": "pipelines/on_ray/*.py",
 }
 

@@ -6,12 +6,18 @@ import faiss
 import numpy as np
 import pytest
 
-from recsys.candidates.index import build_index, choose_index, load_index, recall
+from recsys.candidates.index import build_index, choose_index, item_mixtures, load_index, recall
+from recsys.candidates.whitened import whitening
 from recsys.config import IndexConfig
 from recsys.errors import UserError
 
 FLAT = IndexConfig(kind="flat")
-KINDS = [FLAT, IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=8), IndexConfig(kind="hnsw", hnsw_links=16)]
+KINDS = [
+    FLAT,
+    IndexConfig(kind="ivf", ivf_cells=16, ivf_probes=8),
+    IndexConfig(kind="ivf_whitened", ivf_cells=16, ivf_probes=8),
+    IndexConfig(kind="hnsw", hnsw_links=16),
+]
 GENERATOR = np.random.default_rng(0)
 VECTORS = GENERATOR.normal(size=(1500, 12)).astype(np.float32)
 QUERIES = GENERATOR.normal(size=(40, 12)).astype(np.float32)
@@ -116,8 +122,8 @@ def test_the_index_is_chosen_by_the_recall_it_has_on_these_vectors() -> None:
         index, chosen, found = choose_index(vectors, config, seed=0)
         assert found >= config.min_recall
         assert chosen.kind != "auto"
-        queries = 0.5 * (vectors[:100] + vectors[100:200])
-        assert recall(index, vectors, queries, 50) >= 0.97
+        others = item_mixtures(vectors, 400, np.random.default_rng(1))
+        assert recall(index, vectors, others, 50) >= 0.98
         probes[name] = chosen.ivf_probes if chosen.kind.startswith("ivf") else 10_000
     assert probes["clustered"] < probes["scattered"]
 
@@ -135,3 +141,27 @@ def test_the_index_is_judged_by_what_users_ask_where_it_is_told() -> None:
     easy = choose_index(vectors, config, seed=0, queries=near)[1]
     hard = choose_index(vectors, config, seed=0, queries=scattered)[1]
     assert easy.ivf_probes < (hard.ivf_probes if hard.kind.startswith("ivf") else 10_000)
+
+
+def test_whitening_keeps_inner_products_and_makes_queries_round() -> None:
+    queries = (QUERIES * np.linspace(0.1, 3.0, 12)).astype(np.float32)
+    of_items, of_queries = whitening(queries)
+    np.testing.assert_allclose(
+        (queries @ of_queries) @ (VECTORS @ of_items).T, queries @ VECTORS.T, atol=1e-4
+    )
+    turned = queries @ of_queries
+    np.testing.assert_allclose(turned.T @ turned / len(queries), np.eye(12), atol=0.05)
+
+
+def test_cells_laid_where_users_look_find_more_than_cells_of_all_directions(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    vectors = chance.normal(size=(20_000, 24)).astype(np.float32)
+    looks = np.r_[np.full(4, 1.0), np.full(20, 0.05)]  # along four of the directions
+    asked = (chance.normal(size=(400, 24)) * looks).astype(np.float32)
+    found = {}
+    for kind in ("ivf", "ivf_whitened"):
+        config = IndexConfig(kind=kind, ivf_cells=200, ivf_probes=10)
+        build_index(vectors, config, asked[:200]).save(tmp_path / kind)
+        found[kind] = recall(load_index(tmp_path / kind, config), vectors, asked[200:], 50)
+    assert found["ivf_whitened"] > found["ivf"] + 0.2
+    assert found["ivf_whitened"] > 0.9
