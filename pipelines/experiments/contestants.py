@@ -8,9 +8,10 @@ The final sequence models are stopped by cold validation users, whom neither fit
 in the final fit, after as many epochs as their search found best.
 """
 
+import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,6 +39,17 @@ class Budget:
     sequence_trials: int = 8
     epochs: int = 10  # of a sequence model, at most
     ease_items: int = 8_000
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Let a command line name each of them: --trials, --sequence-trials, --epochs, --ease-items."""
+        for name, default in asdict(cls()).items():
+            parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+
+    @classmethod
+    def of(cls, asked: argparse.Namespace) -> Self:
+        """Return the budget that a command line asks for."""
+        return cls(**{name: getattr(asked, name) for name in asdict(cls())})
 
 
 @dataclass(frozen=True)

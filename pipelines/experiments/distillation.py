@@ -12,10 +12,8 @@ thread, the student as it is served. The file grows by one student at a time; wi
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from pipelines.cases import test_cases
 from pipelines.configuration import resolve_config
 from pipelines.distill import member, parameters
 from pipelines.experiments.ranking import CONFIGS, run_parser
+from pipelines.experiments.stopwatch import cpu_ms
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
 from pipelines.steps import StepContext
@@ -152,15 +151,7 @@ def latencies(
         "student_torch_ms": lambda: in_torch(student, history, candidates, max_events, discount),
         "student_ms": lambda: in_numpy(form, columns, history, candidates),
     }
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(TURNS):
-        for name, way in ways.items():
-            way()  # the one before it had the caches to itself
-            began = time.process_time()
-            way()
-            if turn > 4:
-                took[name].append((time.process_time() - began) * 1e3)
-    return {name: round(median(times), 4) for name, times in took.items()}
+    return {name: round(ms, 4) for name, ms in cpu_ms(ways, TURNS).items()}
 
 
 @torch.inference_mode()

@@ -177,12 +177,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--marks", type=Path, required=True, help="folder that keeps every user's marks")
     parser.add_argument("--table", action="store_true", help="print what is kept, train nothing")
     parser.add_argument("--policies", type=lambda text: text.split(","), default=[*BASELINES, *OURS])
-    for name, default in asdict(Budget()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    Budget.add_options(parser)
     asked = parser.parse_args(arguments)
     if unknown := set(asked.policies) - {*BASELINES, *OURS}:
         parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join((*BASELINES, *OURS))}")
-    asked.budget = Budget(**{name: getattr(asked, name) for name in asdict(Budget())})
+    asked.budget = Budget.of(asked)
     return asked
 
 

@@ -180,14 +180,13 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--policies", type=lambda text: text.split(","), default=[*BASELINES, TEACHER], help="comma-separated"
     )
-    for name, default in asdict(Budget()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    Budget.add_options(parser)
     asked = parser.parse_args(arguments)
     known = [*BASELINES, TEACHER, CONTROL]
     unknown = set(asked.policies) - set(known)
     if unknown:
         parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join(known)}")
-    asked.budget = Budget(**{name: getattr(asked, name) for name in asdict(Budget())})
+    asked.budget = Budget.of(asked)
     return asked
 
 

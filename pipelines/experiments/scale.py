@@ -13,10 +13,10 @@ it to 10 B events and 100 M items.
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,41 @@ EVENTS_PER_USER = 40
 ITEMS = 100_000  # while events grow
 EVENTS = 30_000  # while items grow
 EVENTS_PER_ITEM = 3  # of a bundle that is served
-SERVED = (
-    "pretrain.epochs=2",
-    "pretrain.warmup_epochs=1",
-    "evaluate.max_users=200",
-    "prepare.split.test_share=0.05",
-)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to grow a log, and what is measured at every size of it."""
+
+    by: str  # what grows: "events" or "items"
+    stages: tuple[str, ...]
+    most_topics: int = 200
+    settings: tuple[str, ...] = ()  # over those of scale_stages
+
+    def size(self, asked: float) -> tuple[int, int]:
+        """Return the numbers of events and items of a log of the size that is asked for."""
+        if self.by == "events":
+            return int(asked), min(ITEMS, int(asked) // 10)
+        return (EVENTS_PER_ITEM * int(asked) if self.settings else EVENTS), int(asked)
+
+
+_TRAINED = ("prepare", "pretrain", "metatrain", "distill", "index")
+KINDS = {
+    "prepare": Kind("events", ("prepare",)),
+    "train": Kind("events", _TRAINED),
+    "items": Kind("items", ("prepare", "pretrain", "vectors", "coded", "quantized", "random")),
+    "served": Kind(
+        "items",
+        (*_TRAINED, "asked"),
+        most_topics=1_000,
+        settings=(
+            "pretrain.epochs=2",
+            "pretrain.warmup_epochs=1",
+            "evaluate.max_users=200",
+            "prepare.split.test_share=0.05",
+        ),
+    ),
+}
 
 
 def main() -> None:
@@ -41,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["prepare", "train", "items", "served", "table", "one"])
+    parser.add_argument("what", choices=[*KINDS, "table", "one"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--events", nargs="*", type=float, default=[])
     parser.add_argument("--items", nargs="*", type=float, default=[])
@@ -55,51 +84,33 @@ def main() -> None:
         stage, folder = asked.files
         print(json.dumps(STAGES[stage.name](folder)))
         return
-    sizes = (
-        [
-            (EVENTS_PER_ITEM * int(items) if asked.what == "served" else EVENTS, int(items))
-            for items in asked.items
-        ]
-        if asked.what in ("items", "served")
-        else [(int(events), min(ITEMS, int(events) // 10)) for events in asked.events]
-    )
+    kind = KINDS[asked.what]
+    sizes = asked.items if kind.by == "items" else asked.events
+    if not sizes:
+        parser.error(f"{asked.what} needs sizes: --{kind.by} 1e4 1e5")
     rows: list[dict[str, Any]] = []
-    for events, items in sizes:
+    for events, items in map(kind.size, sizes):
         with tempfile.TemporaryDirectory(dir=asked.scratch, prefix="scale-") as scratch:
-            rows += _measured(asked.what, Path(scratch), events, items)
+            rows += _measured(kind, Path(scratch), events, items)
         if asked.out is not None:
             asked.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def _measured(what: str, folder: Path, events: int, items: int) -> list[dict[str, Any]]:
+def _measured(kind: Kind, folder: Path, events: int, items: int) -> list[dict[str, Any]]:
     users = max(100, events // EVENTS_PER_USER)
-    topics = min(1_000 if what == "served" else 200, items // 10)
+    topics = min(kind.most_topics, items // 10)
     write_scale_log(folder / "log", events, users, items, topics, 7)
-    if what == "served":
-        (folder / "settings.json").write_text(json.dumps(SERVED), encoding="utf-8")
-    stages = {
-        "prepare": ["prepare"],
-        "train": ["prepare", "pretrain", "metatrain", "distill", "index"],
-        "items": ["prepare", "pretrain", "vectors", "coded", "quantized", "random"],
-        "served": ["prepare", "pretrain", "metatrain", "distill", "index", "asked"],
-    }[what]
+    (folder / "settings.json").write_text(json.dumps(kind.settings), encoding="utf-8")
     rows = []
-    for stage in stages:
+    for stage in kind.stages:
         child = [sys.executable, "-m", "pipelines.experiments.scale", "one", stage, str(folder)]
         done = subprocess.run(  # noqa: S603 - our own module
             child, check=True, capture_output=True, text=True
         )
         for found in json.loads(done.stdout.splitlines()[-1]):
-            row = {
-                "by": "items" if what in ("items", "served") else "events",
-                "events": events,
-                "items": items,
-                **found,
-            }
+            row = {"by": kind.by, "events": events, "items": items, **found}
             print(json.dumps(row), flush=True)
             rows.append(row)
-        if what == "prepare":
-            shutil.rmtree(folder / "log")
     return rows
 
 

@@ -7,7 +7,7 @@ does not hold. One thread; times are medians over single queries.
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,22 @@ Row = dict[str, Any]
 
 
 def measure_search(
-    vectors: FloatArray, what: str, kinds: Sequence[str], queries: FloatArray | None = None
+    vectors: FloatArray,
+    what: str,
+    kinds: Sequence[str],
+    queries: FloatArray | None = None,
+    built_before: Mapping[str, CandidateIndex] | None = None,
 ) -> list[Row]:
-    """Return a row for exact search and one for each kind and number of probes, up to the first that finds enough."""
+    """Return a row for exact search and one for each kind and number of probes, up to the first that finds enough.
+
+    Indices over the same vectors that were built before have a row each, by their names.
+    """
     items, features = vectors.shape
     cells = max(16, min(int(4 * items**0.5), items // 40))
     codes = features // 4
     if queries is None:
         queries = item_mixtures(vectors, QUERIES, np.random.default_rng(8))
-    exact, row = _row(what, "Flat", factory_index(vectors, "Flat"), queries, None, 0)
+    exact, row = _row(what, "Flat", factory_index(vectors, "Flat"), queries, None)
     rows = [row]
     for kind in kinds:
         factory = kind.format(cells=cells, reduced=codes * 4, codes=codes, twice=codes * 2)
@@ -45,17 +52,18 @@ def measure_search(
         for probes in (4, 16, 64, 256):
             if probes > cells:
                 break
-            _, row = _row(
-                what, f"{factory} probes {probes}", index.with_probes(probes), queries, exact, probes
-            )
+            probing = index.with_probes(probes)
+            _, row = _row(what, f"{factory} probes {probes}", probing, queries, exact, probes)
             rows.append({**row, "build_cpu_s": built})
             if row["recall"] >= RECALL:
                 break
+    for name, index in (built_before or {}).items():
+        rows.append(_row(what, name, index, queries, exact)[1])
     return rows
 
 
 def _row(
-    what: str, name: str, index: CandidateIndex, queries: FloatArray, exact: LongArray | None, probes: int
+    what: str, name: str, index: CandidateIndex, queries: FloatArray, exact: LongArray | None, probes: int = 0
 ) -> tuple[LongArray, Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.faiss"
@@ -63,7 +71,7 @@ def _row(
         megabytes = round(path.stat().st_size / 1e6, 1)
         mapped = (
             _median_ms(load_index(path, IndexConfig(kind="flat")).with_probes(probes), queries)
-            if "IVF" in name
+            if probes
             else None
         )
     found = index.search(queries, COUNT)[0]

@@ -49,8 +49,8 @@ Row = dict[str, Any]
 
 def config_of(folder: Path) -> RunConfig:
     """Return the run over the log in a folder."""
-    more = folder / "settings.json"
-    settings = [*SETTINGS, *(json.loads(more.read_text(encoding="utf-8")) if more.exists() else ())]
+    more = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings = [*SETTINGS, *more]
     places = [f"prepare.log.path={folder / 'log'}", f"output={folder}", "prepare.split.test_from=none"]
     return resolve_config("default", [*settings, *places])
 
@@ -101,7 +101,7 @@ def search(what: str, kinds: tuple[str, ...]) -> Callable[[Path], list[Row]]:
 
 
 def asked(folder: Path) -> list[Row]:
-    """Measure search by what test users ask, and a whole list, over the bundle that would be served."""
+    """Measure search by what test users ask, through the bundle's own index too, and a whole list."""
     config = config_of(folder)
     steps = folder / config.name
     log = open_prepared(steps / "prepare")
@@ -113,15 +113,17 @@ def asked(folder: Path) -> list[Row]:
         bundle.student, bundle.prior, bundle.table, bundle.info.state.max_events, bundle.info.discount
     )
     queries = users_queries(log, form, np.random.default_rng(8), Role.COLD_TEST)[:QUERIES]
-    rows = measure_search(bundle.table.index_vectors().numpy(), "a served bundle's", (CODED, PLAIN), queries)
     chosen = bundle.info.index
+    own = f"{chosen.kind} probes {chosen.ivf_probes}"
+    vectors = bundle.table.index_vectors().numpy()
+    rows = measure_search(vectors, "a served bundle's", (CODED, PLAIN), queries, {own: bundle.index})
     taken = []
     for user in log.with_role(Role.COLD_TEST)[:QUERIES]:
         history = history_of(log, int(user), 20)
         began = time.process_time()
         recommender.recommend(history, 20, seed=0)
         taken.append(time.process_time() - began)
-    served = {"stage": "a list of 20, adapted", "index": f"{chosen.kind} probes {chosen.ivf_probes}"}
+    served = {"stage": "a list of 20, adapted", "index": own}
     return [*rows, served | {"list_ms": round(1000 * float(np.median(taken)), 3)}]
 
 

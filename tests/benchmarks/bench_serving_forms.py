@@ -10,17 +10,16 @@ are left out, and said to be.
 """
 
 import importlib.util
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipelines.experiments.stopwatch import cpu_ms
 from recsys.adaptation import AdaptationPrior, adapt_to_first
 from recsys.mdp.state import History, encode_states
 from recsys.models.item_table import ItemTable
@@ -33,19 +32,6 @@ SHAPE = NetworkShape(ITEMS, 64, 64, 96, 1, "recurrent", 4, (38,), 50, 0.0, 0.0, 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 Forms = dict[str, Callable[[], object]]
-
-
-def cpu_ms(forms: Forms) -> dict[str, float]:
-    """Let all of them take turns; return medians."""
-    took: dict[str, list[float]] = {name: [] for name in forms}
-    for turn in range(TURNS):
-        for name, form in forms.items():
-            form()  # the one before it had the caches to itself
-            began = time.process_time()
-            form()
-            if turn > 4:
-                took[name].append((time.process_time() - began) * 1e3)
-    return {name: median(times) for name, times in took.items()}
 
 
 def a_history() -> History:
@@ -225,7 +211,7 @@ def bench() -> None:
         ("yardstick: a head of 64 + 64 -> 128 -> 64 -> 1, 200 candidates", of_the_yardstick()),
     ):
         print(f"\nCPU time of one answer: {title}")
-        told = cpu_ms(forms)
+        told = cpu_ms(forms, TURNS)
         longest = next(iter(told.values()))
         for name, middle in told.items():
             print(f"  {name:<46} {middle:7.3f} ms  {middle / longest:5.2f}")
