@@ -124,7 +124,7 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
         learner.refresh_index()
         network.train()
         for rows in batches(windows, size, shuffling):
-            losses = learner.losses(read_windows(log, rows, shuffling))
+            losses = learner.losses(read_windows(log, rows, shuffling, whole_histories=True))
             done = update / max(settings.epochs * -(-len(windows) // size), 1)
             step(optimizer, losses.total, max(1.0 - done, 0.05), config.pretrain.max_gradient_norm)
             update += 1

@@ -127,7 +127,7 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
             if stretch is None:
                 continue
             network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
-            batch = read_windows(log, stretch.windows, reading)
+            batch = read_windows(log, stretch.windows, reading, whole_histories=True)
             losses = losses_of(batch, warmup=warmup, weight=stretch.weight)
             rate_factor = 1.0 - epoch / settings.epochs
             step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)

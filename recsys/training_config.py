@@ -96,12 +96,14 @@ class PretrainConfig(Frozen):
 
 
 class FactorsConfig(Frozen):
-    """Co-occurrence factors: X' = D_history^-history_power X D_item^-item_power, truncated."""
+    """Co-occurrence factors: X' = D_history^-history_power X D_item^-item_power, truncated; or shrunk overlaps."""
 
     features: Positive = 256
     history_power: Share = 0.25
     item_power: Share = 0.5
     smoothing: float = Field(default=10.0, ge=0)  # added to an item's degree
+    shrinkage: float = Field(default=0.0, ge=0)  # histories that a pair's overlap must outweigh; 0: none
+    spectrum_power: Share = 0.5  # of the eigenvalues; 1 = the similarity itself, less evens them out
 
 
 class MemoryConfig(Frozen):
@@ -111,6 +113,8 @@ class MemoryConfig(Frozen):
     history_power: Share = 0.25  # as in FactorsConfig
     item_power: Share = 0.6
     smoothing: float = Field(default=3.0, ge=0)
+    shrinkage: float = Field(default=0.0, ge=0)
+    spectrum_power: Share = 0.5
     folds: int = Field(default=5, ge=0)  # of histories; each trains on the factors of the others; 0 = on all
     start_scale: PositiveFloat = 4.0  # of the readout when training starts, in logits
     doubt: float = Field(default=0.0, ge=0)  # κ that training starts from; 0 = one event is trusted fully
@@ -124,6 +128,8 @@ class MemoryConfig(Frozen):
             history_power=self.history_power,
             item_power=self.item_power,
             smoothing=self.smoothing,
+            shrinkage=self.shrinkage,
+            spectrum_power=self.spectrum_power,
         )
 
 

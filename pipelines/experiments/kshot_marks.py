@@ -1,4 +1,4 @@
-"""Every user's marks on disk, and the k-shot table that they make: means over seeds, paired differences by seed."""
+"""Every user's marks on disk, and the k-shot table: means over seeds, paired differences by seed and over all."""
 
 import json
 from collections.abc import Sequence
@@ -73,14 +73,30 @@ def markdown(folder: Path, seeds: Sequence[int], ours: str) -> str:
             means = np.mean([getattr(marks, metric).mean(axis=1) for marks in by_seed.values()], axis=0)
             lines.append(_row([name, str(len(by_seed)), *(f"{value:.4f}" for value in means)]))
         for name, by_seed in found.items():
+            gaps, users = [], []
             for seed, marks in by_seed.items():
                 if name != ours and seed in found.get(ours, {}):
-                    gap = getattr(found[ours][seed], metric) - getattr(marks, metric)
-                    cells = [_interval(row, seed, f"{name}-{k}") for row, k in zip(gap, shots, strict=True)]
+                    gaps.append(getattr(found[ours][seed], metric) - getattr(marks, metric))
+                    users.append(marks.users)
+                    cells = [
+                        _interval(row, seed, f"{name}-{k}") for row, k in zip(gaps[-1], shots, strict=True)
+                    ]
                     lines.append(_row([f"{ours} − {name}", f"seed {seed}", *cells]))
+            if len(gaps) > 1:
+                pooled = by_user(np.concatenate(gaps, axis=1), np.concatenate(users))
+                cells = [_interval(row, 0, f"{name}-{k}") for row, k in zip(pooled, shots, strict=True)]
+                lines.append(_row([f"{ours} − {name}", f"all, {pooled.shape[1]} users", *cells]))
         lines.append("")
     sizes = {seed: len(marks.users) for by_seed in found.values() for seed, marks in by_seed.items()}
     return "\n".join([*lines, f"test users by seed: {sizes}"])
+
+
+def by_user(values: FloatArray, users: LongArray) -> FloatArray:
+    """Return the mean of each user's columns, (shots, distinct user): a user of several seeds is one user."""
+    distinct, of_user = np.unique(users, return_inverse=True)
+    summed = np.stack([np.bincount(of_user, row, len(distinct)) for row in values])
+    means: FloatArray = summed / np.bincount(of_user, minlength=len(distinct))
+    return means
 
 
 def _row(cells: list[str]) -> str:

@@ -15,7 +15,7 @@ from recsys.learning.remembered import RememberedTarget
 from recsys.mdp.builder import Terminal, n_step_returns
 from recsys.mdp.state import StateBatch
 from recsys.mdp.transition import TransitionBatch
-from recsys.mdp.windows import HISTORY_OVER, SESSION_OVER, WindowBatch, first_seen, had_items
+from recsys.mdp.windows import HISTORY_OVER, SESSION_OVER, WindowBatch, ever_taken, first_seen
 from recsys.models.q_network import QNetwork, StateVectors, states_at
 from recsys.models.vector_network import VectorNetwork
 
@@ -37,14 +37,14 @@ class LoggedActions:
     action: torch.Tensor  # (state,) int64
     weight: torch.Tensor | None  # (state,) importance weights; None = 1
     row: torch.Tensor | None = None  # (state,) window that each came from
-    window: torch.Tensor | None = None  # (window, time) items that users take in the windows, -1 = none
+    windows: StateBatch | None = None  # know what their users take
     earlier: StateVectors | None = None  # (state, ...) what the conservative term asks; None = `states`
 
     def taken(self, item: torch.Tensor) -> torch.Tensor | None:
-        """Mark shared items that each state's user takes anywhere in the window, (state, item): no negatives."""
-        if self.row is None or self.window is None:
+        """Mark shared items that each state's user takes before or after, (state, item): they are no negatives."""
+        if self.row is None or self.windows is None:
             return None
-        return (self.window[:, :, None] == item).any(dim=1)[self.row]
+        return ever_taken(self.windows, item)[self.row]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class WindowEncoding:
             self.on_device.item[row, column],
             None if self.weight is None else self.weight[row],
             row,
-            had_items(self.on_device),
+            self.on_device,
             states_at(self.states, row, asked) if self.config.hindsight > 0 else None,
         )
 

@@ -6,7 +6,7 @@ and events that share one timestamp are reordered at every epoch: their order in
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,7 @@ ATTRIBUTE_DROPOUT = 0.3  # a live user often comes without attributes, and unkno
 CUT: Final = 0  # what stands behind a window: the same session,
 SESSION_OVER: Final = 1  # a later session, known to training or not,
 HISTORY_OVER: Final = 2  # or nothing at all in the log
+ROW_SHIFT: Final = 32  # bits of an item's index in a (row, item) pair
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class WindowBatch(StateBatch):
 
     ending: torch.Tensor  # (batch,) int8, what stands behind the last token
     had: torch.Tensor  # (batch, time) bool, all tokens but those that were shown without response
+    takes: (
+        torch.Tensor
+    )  # (pair,) int64, sorted: what whole histories take, row << ROW_SHIFT | item; empty = not read
 
 
 def cut_windows(
@@ -76,15 +80,25 @@ def batches(
         yield windows.take(order[start : start + batch_size])
 
 
-def read_windows(log: PreparedLog, windows: Windows, generator: np.random.Generator | None) -> WindowBatch:
-    """Return the tokens of windows; a generator, if given, reorders events of equal time and hides attributes."""
+def read_windows(
+    log: PreparedLog,
+    windows: Windows,
+    generator: np.random.Generator | None,
+    *,
+    whole_histories: bool = False,
+) -> WindowBatch:
+    """Return the tokens of windows; a generator, if given, reorders events of equal time and hides attributes.
+
+    Asked for, the batch also knows what the users take outside their windows, in the training part of their histories.
+    """
     lengths = windows.end - windows.start
     events = (
         np.arange(int(lengths.sum()))
         - np.repeat(np.cumsum(lengths) - lengths, lengths)
         + np.repeat(windows.start, lengths)
     )
-    return read_events(log, events, windows, lengths, generator)
+    batch = read_events(log, events, windows, lengths, generator)
+    return replace(batch, takes=taken_pairs(log, windows.history)) if whole_histories else batch
 
 
 def read_events(
@@ -115,7 +129,25 @@ def read_events(
     has = tokens.present
     if log.info.shown_type is not None:
         has = has & (tokens.event_type != log.info.shown_type)
-    return WindowBatch(**vars(tokens), ending=torch.from_numpy(endings(log, windows)), had=has)
+    return WindowBatch(
+        **vars(tokens),
+        ending=torch.from_numpy(endings(log, windows)),
+        had=has,
+        takes=torch.empty(0, dtype=torch.int64),
+    )
+
+
+def taken_pairs(log: PreparedLog, histories: LongArray) -> torch.Tensor:
+    """Return what histories take in their training parts as sorted row << ROW_SHIFT | item, (pair,)."""
+    length = log.history_train_end[histories]
+    row = np.repeat(np.arange(len(histories)), length)
+    event = np.arange(len(row)) - np.repeat(
+        np.cumsum(length) - length - log.history_offsets[histories], length
+    )
+    if log.info.shown_type is not None:
+        did = np.asarray(log.event_type[event]) != log.info.shown_type
+        row, event = row[did], event[did]
+    return torch.from_numpy(np.unique((row << ROW_SHIFT) | np.asarray(log.item[event]).astype(np.int64)))
 
 
 def endings(log: PreparedLog, windows: Windows) -> ByteArray:
@@ -139,6 +171,15 @@ def attributes_of(log: PreparedLog, histories: LongArray) -> np.ndarray[tuple[in
 def had_items(batch: StateBatch) -> torch.Tensor:
     """Return the items that users have by doing something with them, (batch, time); -1 elsewhere."""
     return batch.item.where(batch.had, -1) if isinstance(batch, WindowBatch) else batch.item
+
+
+def ever_taken(batch: StateBatch, item: torch.Tensor) -> torch.Tensor:
+    """Mark shared items that each row's user takes at any time, as far as the batch knows, (batch, item)."""
+    if not isinstance(batch, WindowBatch) or not len(batch.takes):
+        return (had_items(batch)[:, :, None] == item).any(dim=1)
+    asked = (torch.arange(len(batch.item), device=item.device)[:, None] << ROW_SHIFT) | item
+    place = torch.searchsorted(batch.takes, asked).clamp(max=len(batch.takes) - 1)
+    return batch.takes[place] == asked
 
 
 def first_seen(batch: StateBatch) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -17,9 +17,9 @@ from scipy import linalg
 
 from recsys.errors import UserError
 from recsys.logs.interactions import interaction_matrix
+from recsys.logs.overlap import Overlap, overlap
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
-from recsys.policies.item_knn import Overlap, overlap
 from recsys.policies.policy import Arrays, support_matrix
 from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions, behind
 from recsys.types import FloatArray, LongArray

@@ -17,13 +17,12 @@ import numpy as np
 from scipy import sparse
 
 from recsys.logs.interactions import interaction_matrix
+from recsys.logs.overlap import Overlap, nearest, overlap
 from recsys.logs.prepared import PreparedLog, identified
 from recsys.mdp.state import History
 from recsys.policies.policy import Arrays, pack, support_matrix, unpack
 from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions, behind
 from recsys.types import FloatArray, LongArray
-
-DENSE_ENTRIES = 2**24  # similarities held at once while neighbours are chosen
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class ItemKnn:
             overlap(interaction_matrix(log, chosen), options.history_exponent), popularity
         )
 
-    def fit_overlap(self, overlap: "Overlap", popularity: FloatArray) -> Self:
+    def fit_overlap(self, overlap: Overlap, popularity: FloatArray) -> Self:
         """Learn from an overlap and a popularity that several fits share."""
         options = self.options
         self.popularity_ = popularity
@@ -84,45 +83,3 @@ class ItemKnn:
         """Take both back."""
         self.popularity_, self.similarity_ = arrays["popularity"], unpack("similarity", arrays)
         return self
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How much of the histories' weight items share."""
-
-    product: sparse.csr_matrix  # o_ji, (item, item), without its diagonal
-    degree: FloatArray  # o_ii, (item,)
-
-
-def overlap(matrix: sparse.csr_matrix, history_exponent: float) -> Overlap:
-    """Return the weighted overlaps o_ji of a binary (history, item) matrix."""
-    length = np.asarray(matrix.sum(axis=1)).ravel()
-    weight = np.maximum(length, 1.0) ** (-2.0 * history_exponent)
-    weight *= length.sum() / max(float(length @ weight), 1e-12)  # λ keeps its meaning: a number of histories
-    scaled = (sparse.diags(np.sqrt(weight)) @ matrix).astype(np.float32)
-    product = (scaled.T @ scaled).tocsr()
-    degree = product.diagonal()
-    product.setdiag(0.0)
-    product.eliminate_zeros()
-    return Overlap(product, degree)
-
-
-def nearest(similarity: sparse.csr_matrix, count: int) -> sparse.csr_matrix:
-    """Keep the `count` largest positive entries of each row; entries as large as the last one stay too."""
-    sizes = np.diff(similarity.indptr)
-    floor = np.zeros(len(sizes), similarity.dtype)
-    crowded = np.flatnonzero(sizes > count)
-    crowded = crowded[np.argsort(sizes[crowded], kind="stable")]  # rows of a block are about as long
-    while len(crowded):
-        width = int(sizes[crowded[-1]])
-        rows = crowded[-max(1, DENSE_ENTRIES // width) :]
-        crowded = crowded[: -len(rows)]
-        place = np.arange(width)[None, :]
-        held = place < sizes[rows][:, None]
-        entry = np.where(held, similarity.indptr[rows][:, None] + place, 0)
-        values = np.where(held, similarity.data[entry], 0.0)
-        floor[rows] = np.partition(values, width - count, axis=1)[:, width - count]
-    kept = similarity.copy()
-    kept.data[kept.data < np.repeat(floor, sizes)] = 0.0
-    kept.eliminate_zeros()
-    return kept

@@ -14,10 +14,11 @@ from recsys.evaluation.cold_start import ColdCases
 from recsys.evaluation.ranking import hits, ndcg
 from recsys.evaluation.served import scored_lists
 from recsys.logs.interactions import interaction_matrix
+from recsys.logs.overlap import Overlap, overlap
 from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.policies.als import Als, AlsOptions
 from recsys.policies.ease import Ease, EaseOptions
-from recsys.policies.item_knn import ItemKnn, ItemKnnOptions, Overlap, overlap
+from recsys.policies.item_knn import ItemKnn, ItemKnnOptions
 from recsys.policies.policy import ScoringPolicy
 from recsys.policies.popularity import PLAIN, Popularity, PopularityOptions
 from recsys.policies.sequence import SequencePolicy

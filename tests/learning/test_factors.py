@@ -7,6 +7,7 @@ from scipy.linalg import sqrtm
 from recsys.config import FactorsConfig
 from recsys.learning.factors import cooccurrence_factors, item_statistics, rotate_onto
 from recsys.logs.interactions import interaction_matrix
+from recsys.logs.overlap import shrunk_similarity
 from tests.memory_log import Event, Told, memory_log, random_told, taken
 
 ITEMS = 8
@@ -49,6 +50,34 @@ def test_factors_have_unit_length_on_average_and_unseen_items_none() -> None:
     assert statistics.factors.shape == (6, 16)
     assert not statistics.factors[4:].any()
     assert (statistics.factors[:4] ** 2).sum(axis=1).mean() == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_products_of_all_shrunk_factors_are_a_power_of_what_is_positive_in_the_similarity(
+    power: float,
+) -> None:
+    matrix = interaction_matrix(dense_log(), np.arange(40))
+    config = FactorsConfig(
+        features=ITEMS, history_power=0.25, item_power=0.4, smoothing=2.0, shrinkage=6.0, spectrum_power=power
+    )
+    factors = cooccurrence_factors(matrix, config, seed=0).astype(np.float64)
+    similarity = shrunk_similarity(matrix, 0.25, 0.4, 2.0, 6.0, most_pairs=10**6).toarray()
+    values, vectors = np.linalg.eigh(similarity.astype(np.float64))
+    kept = np.maximum(values[1:], 0.0) ** power  # of eight directions the least is cut
+    expected = (vectors[:, 1:] * kept) @ vectors[:, 1:].T
+    found = factors @ factors.T
+    np.testing.assert_allclose(found / np.trace(found), expected / np.trace(expected), atol=1e-5)
+
+
+def test_rows_beside_a_log_without_histories_are_all_that_shrunk_factors_know() -> None:
+    none = interaction_matrix(memory_log([taken(0), taken(1)], items=6), np.arange(0))
+    prior = np.random.default_rng(2).normal(size=(3, 6)).astype(np.float32)
+    config = FactorsConfig(features=6, shrinkage=5.0, spectrum_power=1.0)
+    factors = cooccurrence_factors(none, config, 0, prior).astype(np.float64)
+    found, expected = factors @ factors.T, prior.T @ prior
+    left = np.linalg.svd(prior.astype(np.float64))
+    expected = (left[2][:2].T * left[1][:2] ** 2) @ left[2][:2]  # rank is one below the rows
+    np.testing.assert_allclose(found / np.trace(found), expected / np.trace(expected), atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_factors() -> None:

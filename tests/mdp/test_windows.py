@@ -1,13 +1,24 @@
 """Windows read every training event once and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.logs.prepared import Role
 from recsys.mdp.state import encode_states
-from recsys.mdp.windows import attributes_of, batches, cut_windows, first_seen, read_windows
+from recsys.mdp.windows import (
+    Windows,
+    attributes_of,
+    batches,
+    cut_windows,
+    ever_taken,
+    first_seen,
+    read_windows,
+)
 from tests.memory_log import Event, Told, history, memory_log, random_told, taken
 
 
@@ -89,6 +100,22 @@ def test_first_seen_marks_the_first_of_each_item_in_its_own_row() -> None:
         [True, False, True, False, False],
         [True, True, False, False, False],
     ]
+
+
+def test_a_batch_may_know_what_its_users_take_outside_their_windows_in_training() -> None:
+    shown = 2  # an impression
+    told = [
+        Told([Event(place, 3600 * place) for place in range(6)], train_end=5),
+        Told([Event(7), Event(8, event_type=shown), Event(1), Event(7)]),
+    ]
+    log = memory_log(told)
+    log = replace(log, info=replace(log.info, shown_type=shown))
+    windows = Windows(np.array([2, 6, 0]), np.array([4, 8, 2]), np.array([0, 1, 0]))
+    items = torch.arange(10)
+    narrow = ever_taken(read_windows(log, windows, None), items)
+    assert [torch.nonzero(row)[:, 0].tolist() for row in narrow] == [[2, 3], [7], [0, 1]]
+    wide = ever_taken(read_windows(log, windows, None, whole_histories=True), items)
+    assert [torch.nonzero(row)[:, 0].tolist() for row in wide] == [[0, 1, 2, 3, 4], [1, 7], [0, 1, 2, 3, 4]]
 
 
 def test_anonymous_sessions_have_no_attributes() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.experiments.kshot import main, parsed
-from pipelines.experiments.kshot_marks import MarkedUsers, load_marks, markdown, save_marks
+from pipelines.experiments.kshot_marks import MarkedUsers, by_user, load_marks, markdown, save_marks
 from pipelines.experiments.other_supports import main as other_supports
 from recsys.errors import UserError
 from tests.pipelines.test_ranking_experiment import aisles
@@ -90,6 +90,11 @@ def test_marks_of_different_users_are_not_put_side_by_side(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"holds no marks of seeds \[2\]"):
         markdown(tmp_path, [2], "adapted")
     assert load_marks(tmp_path, 1, "adapted", '{"seed": 2}') is None
+
+
+def test_a_user_of_several_seeds_counts_once() -> None:
+    values = np.array([[1.0, 3.0, 5.0], [0.0, 2.0, -2.0]])
+    assert by_user(values, np.array([4, 9, 4])).tolist() == [[3.0, 3.0], [-1.0, 2.0]]
 
 
 def test_an_unknown_policy_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
