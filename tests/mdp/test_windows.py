@@ -19,7 +19,7 @@ from recsys.mdp.windows import (
     first_seen,
     read_windows,
 )
-from tests.memory_log import Event, Told, history, memory_log, random_told, taken
+from tests.memory_log import EVENT_TYPES, Event, Told, history, memory_log, random_told, taken
 
 
 @given(seed=st.integers(0, 10**6), max_events=st.integers(1, 12), count=st.integers(1, 8))
@@ -103,13 +103,13 @@ def test_first_seen_marks_the_first_of_each_item_in_its_own_row() -> None:
 
 
 def test_a_batch_may_know_what_its_users_take_outside_their_windows_in_training() -> None:
-    shown = 2  # an impression
+    shown = EVENT_TYPES.index("impression")
     told = [
         Told([Event(place, 3600 * place) for place in range(6)], train_end=5),
         Told([Event(7), Event(8, event_type=shown), Event(1), Event(7)]),
     ]
     log = memory_log(told)
-    log = replace(log, info=replace(log.info, shown_type=shown))
+    log = replace(log, info=replace(log.info, impressions_are="actions"))
     windows = Windows(np.array([2, 6, 0]), np.array([4, 8, 2]), np.array([0, 1, 0]))
     items = torch.arange(10)
     narrow = ever_taken(read_windows(log, windows, None), items)
