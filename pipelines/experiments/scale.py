@@ -27,7 +27,6 @@ from pipelines.experiments.scale_table import print_table
 EVENTS_PER_USER = 40
 ITEMS = 100_000  # while events grow
 EVENTS = 30_000  # while items grow
-EVENTS_PER_ITEM = 3  # of a bundle that is served
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,14 @@ class Kind:
     by: str  # what grows: "events" or "items"
     stages: tuple[str, ...]
     most_topics: int = 200
+    events_per_item: int = 0  # where items grow; 0: EVENTS, however many items
     settings: tuple[str, ...] = ()  # over those of scale_stages
 
     def size(self, asked: float) -> tuple[int, int]:
         """Return the numbers of events and items of a log of the size that is asked for."""
         if self.by == "events":
             return int(asked), min(ITEMS, int(asked) // 10)
-        return (EVENTS_PER_ITEM * int(asked) if self.settings else EVENTS), int(asked)
+        return self.events_per_item * int(asked) or EVENTS, int(asked)
 
 
 _TRAINED = ("prepare", "pretrain", "metatrain", "distill", "index")
@@ -55,6 +55,7 @@ KINDS = {
         "items",
         (*_TRAINED, "asked"),
         most_topics=1_000,
+        events_per_item=3,
         settings=(
             "pretrain.epochs=2",
             "pretrain.warmup_epochs=1",
