@@ -30,7 +30,10 @@ def improve(
     ] = None,
     canary: Annotated[
         float | None,
-        typer.Option("--canary", help="Percent of users who try what passes, before it is promoted."),
+        typer.Option(
+            "--canary",
+            help="Percent of users who try what passes first (improve.canary_when: or what replay cannot judge).",
+        ),
     ] = None,
     shadow: Annotated[
         bool,

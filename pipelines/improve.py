@@ -142,7 +142,12 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     source = from_parquet(live.folder).between(cut, until)
     decision, judged = _judged(work, source, live, champion, challenger)
     facts |= judged
-    if decision.outcome != "promoted":
+    tried = (
+        decision.outcome == "cannot say"
+        and work.asked.canary is not None
+        and work.config.improve.canary_when == "unsure"
+    )
+    if decision.outcome != "promoted" and not tried:
         if decision.outcome == "cannot say":
             facts.pop("read_until_us")
         return work.end(decision.outcome, decision.why, facts)

@@ -48,6 +48,9 @@ class ImproveConfig(Frozen):
     max_p95_ms: PositiveFloat = 50.0  # of ranking one list, on this machine
     max_latency_ratio: PositiveFloat | None = None  # of the median, over the champion's in the same replay
     max_bundle_mb: PositiveFloat = 2_048.0
+    canary_when: Literal["passed", "unsure"] = (
+        "passed"  # or also what these logs cannot say of, within the limits
+    )
     canary_hours: PositiveFloat = 168.0  # a canary that is undecided after so long ends
     canary_min_lists: Positive = 500  # of the challenger, before it is judged
     drift: DriftConfig = DriftConfig()

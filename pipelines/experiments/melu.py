@@ -5,7 +5,9 @@
 FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv. Everything learns from
 the ratings of old users for old films alone. Settings, the baselines' too, are chosen on old users held out, with old
 films and with the newest old films held out as if new; then all is fitted again on every warm rating and the three cold
-partitions are met once a seed. Guesses are reported as they are and as whole stars, which err less: the median of what
+partitions are met once a seed. The head is the mean of HEADS_EACH that differ by chance alone. Old users have rated old
+films before; in rows that end in ", with the past" they are told too, EARLIER of them at most: the protocol withholds
+them, a recommender knows them. Guesses are reported as they are and as whole stars, which err less: the median of what
 one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired over users.
 """
 
@@ -49,11 +51,13 @@ from recsys.randomness import derive_seed, numpy_generator  # noqa: E402
 from recsys.types import FloatArray  # noqa: E402
 
 VALIDATION_USERS, NEW_FROM = 400, 1996
+HEADS_EACH, EARLIER = 5, 90
 HEADS = tuple(
     HeadSettings(features=features, hidden_ids=share, weight_decay=decay)
     for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
 )
-HEAD, UNADAPTED, KNN, BIAS = "Bayesian head", "Bayesian head, nothing told", "item-kNN", "user and item bias"
+HEAD, ONE, UNADAPTED = "Bayesian head", "Bayesian head, one alone", "Bayesian head, nothing told"
+KNN, BIAS, PAST = "item-kNN", "user and item bias", ", with the past"
 SHOTS = (1, 3, 5, 10, 20)
 MEASURES: dict[str, Callable[[Tasks, FloatArray], FloatArray]] = {
     "MAE": absolute_error,
@@ -110,7 +114,7 @@ def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
     warm = movies.parts[WARM]
     final_biases = Biases.fit(warm, movies.content, biases.settings)
     final_knn = ItemKnn.fit(warm, final_biases, knn.settings)
-    head = seeded_head(movies, warm, settings, seed)
+    heads = [seeded_head(movies, warm, settings, seed, number) for number in range(HEADS_EACH)]
     report: dict[str, Any] = {
         "validation": {BIAS: error(biases, judged.tasks), KNN: error(knn, judged.tasks), HEAD: tried},
         "settings": asdict(settings),
@@ -121,9 +125,13 @@ def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
         guesses = {
             BIAS: final_biases.guess(cold),
             KNN: final_knn.guess(cold),
-            UNADAPTED: head.guess(movies, cold, shots=0),
-            HEAD: head.guess(movies, cold),
+            UNADAPTED: mean_guess(heads, movies, cold, shots=0),
+            ONE: heads[0].guess(movies, cold),
+            HEAD: mean_guess(heads, movies, cold),
         }
+        if part == "item_cold":
+            past = with_earlier(cold, warm, EARLIER, numpy_generator(seed, "melu-past"))
+            guesses |= {BIAS + PAST: final_biases.guess(past), HEAD + PAST: mean_guess(heads, movies, past)}
         marks = {
             rival: {measure: mark(cold, guess) for measure, mark in MEASURES.items()}
             for rival, guess in guesses.items()
@@ -139,8 +147,8 @@ def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
                 if rival != HEAD
             },
             "shots": {
-                k: {m: float(f(cold, head.guess(movies, cold, k)).mean()) for m, f in MEASURES.items()}
-                for k in SHOTS
+                k: {m: float(f(cold, guess).mean()) for m, f in MEASURES.items()}
+                for k, guess in ((k, mean_guess(heads, movies, cold, k)) for k in SHOTS)
             },
         }
     return report
@@ -159,10 +167,33 @@ def chosen_head(
     return best, [asdict(settings) | {"mae": mean} for mean, settings in tried]
 
 
-def seeded_head(movies: Movies, ratings: Ratings, settings: HeadSettings, seed: int) -> RatingHead:
-    """Return a head learnt with the chance of a seed."""
-    torch.manual_seed(derive_seed(seed, "melu-head"))
-    return learn(movies, ratings, settings, numpy_generator(seed, "melu-head"))
+def seeded_head(
+    movies: Movies, ratings: Ratings, settings: HeadSettings, seed: int, number: int = 0
+) -> RatingHead:
+    """Return a head learnt with the chance of a seed; heads of other numbers differ by chance alone."""
+    name = f"melu-head-{number}" if number else "melu-head"
+    torch.manual_seed(derive_seed(seed, name))
+    return learn(movies, ratings, settings, numpy_generator(seed, name))
+
+
+def mean_guess(
+    heads: Sequence[RatingHead], movies: Movies, asked: Tasks, shots: int | None = None
+) -> FloatArray:
+    """Return the mean of the heads' guesses, (task, 10)."""
+    guess: FloatArray = np.mean([head.guess(movies, asked, shots) for head in heads], axis=0)
+    return guess
+
+
+def with_earlier(asked: Tasks, ratings: Ratings, most: int, generator: np.random.Generator) -> Tasks:
+    """Return the tasks with up to `most` random ratings that each user has among `ratings` told as well."""
+    known, support = ratings.by_user(), []
+    for user, (items, values) in zip(asked.user.tolist(), asked.support, strict=True):
+        earlier_items, earlier = known.get(user, (items[:0], values[:0]))
+        chosen = generator.permutation(len(earlier))[:most]
+        support.append(
+            (np.concatenate([items, earlier_items[chosen]]), np.concatenate([values, earlier[chosen]]))
+        )
+    return replace(asked, support=support)
 
 
 def interval(values: FloatArray, seed: int, name: str) -> dict[str, float]:

@@ -10,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from loop_shop import Shop
+from loop_shop import ITEMS, Shop
 from rich.console import Console
 
 from pipelines.improve import improve
 from pipelines.loop_round import Asked, Endpoint
 from recsys import columns as c
+from recsys.config import ExplorationConfig
 from recsys.errors import UserError
 from recsys.logs.schema import EVENTS
+from recsys.policies.popularity import Popularity
+from tests.factories import write_policy_bundle
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,33 @@ def test_a_canary_begins_only_after_the_gate_and_with_a_share_that_grows_without
         shop.round("improve.margin=0.9", candidate=shop.better, canary=5.0, endpoint=worse)[0] == 4
     )  # goes on
     assert worse.asked == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code"),
+    [
+        ((), 3),
+        (("improve.canary_when=unsure",), 4),
+        (("improve.canary_when=unsure", "improve.max_bundle_mb=0.000001"), 1),
+    ],
+)
+def test_what_the_logs_cannot_say_of_is_tried_only_if_asked_for_and_within_the_limits(
+    shop: Shop, overrides: tuple[str, ...], code: int
+) -> None:
+    folder = write_policy_bundle(
+        shop.root / "narrow",
+        Popularity().restore({"popularity": -np.arange(ITEMS, dtype=np.float32)}),
+        ITEMS,
+        candidates=1,  # shows one item always: most of what it shows was hardly ever shown
+        exploration=ExplorationConfig(temperature=0.001),
+    )
+    narrow, endpoint = shop.registry.publish(folder, "metaq"), Heard()
+    found, said = shop.round(*overrides, candidate=narrow, canary=5.0, endpoint=endpoint)
+    assert found == code
+    assert ("cannot say" in said) == (code != 1)
+    tried = [each["variants"][1]["model"] for each in endpoint.experiments]
+    assert tried == ([narrow] if code == 4 else [])
+    assert shop.registry.aliases("metaq")["champion"] == shop.champion
 
 
 @pytest.mark.parametrize(
