@@ -109,7 +109,8 @@ class OuterLoop:
         # zip ends with the shorter side: an epoch is one pass over the new tasks
         tasks = new_tasks(log, self.starts, config, self.chance, self.others)
         for some, old_rows in zip(tasks, cycle(old_batches), strict=False):
-            losses = learner.losses(some, read_windows(log, old_rows, self.chance))
+            old = read_windows(log, old_rows, self.chance, whole_histories=True)
+            losses = learner.losses(some, old)
             step(self.optimizer, losses.total, rate_factor=rate_factor)
             yield losses
 

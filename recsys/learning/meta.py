@@ -3,7 +3,8 @@
 L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one
 minus the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do
 afterwards. Old tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus
-the squared distance of Q on logged actions from the pretrained Q, which keeps its values.
+the squared distance of Q on logged actions from the pretrained Q, which keeps its values. Whatever else a user takes in
+the training part of their history is no negative of either loss.
 """
 
 import math
@@ -17,7 +18,7 @@ from recsys.config import MetatrainConfig
 from recsys.learning.losses import NegativeSampler, mean, sampled_cross_entropy
 from recsys.mdp.state import StateBatch
 from recsys.mdp.tasks import TaskBatch
-from recsys.mdp.windows import first_seen, had_items
+from recsys.mdp.windows import ever_taken, first_seen
 from recsys.models.q_network import QNetwork, StateVectors, q_of_candidates
 
 
@@ -123,8 +124,8 @@ class MetaLearner:
         q_negative = q_of_candidates(advantage, value, negative_side)
         q_negative = q_negative + fast.shift(self.head.item_features(negative))
         scale = 1.0 / self.config.temperature
-        # what a user has already is not recommended again, so it is no rival of the query
-        no_rival = (negative[None, None, :] == had_items(batch)[:, :, None]).any(dim=1)
+        # what a user has is not recommended again, and what they take later they like too: no rivals of the query
+        no_rival = ever_taken(batch, negative)
         no_rival |= pairs_contain(row, chosen, len(shots), negative)
         rivals = (q_negative * scale - self.sampler.log_probability[negative]).masked_fill(
             no_rival, -torch.inf
@@ -153,6 +154,7 @@ class MetaLearner:
                 q_negative / self.network.temperature,
                 negative,
                 self.sampler.log_probability,
+                ever_taken(batch, negative)[row],
             )
         )
         with torch.no_grad():

@@ -7,7 +7,7 @@ a user's taste and not the rest of the basket. A share of the supports may be wh
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from recsys.logs.prepared import PreparedLog, identified, training_histories
 from recsys.mdp.state import StateBatch
 from recsys.mdp.support_policies import OtherPolicies, kept_events
-from recsys.mdp.windows import Windows, had_items, read_events, read_windows
+from recsys.mdp.windows import Windows, had_items, read_events, read_windows, taken_pairs
 from recsys.randomness import numpy_generator
 from recsys.types import LongArray
 
@@ -108,6 +108,7 @@ def task_batches(
         task, item = _query(log, begin, np.minimum(tasks.end, middle + max_query), had_items(support).numpy())
         if not len(item):  # a small batch of users who only take again what they have: nothing to learn from
             continue
+        support = replace(support, takes=taken_pairs(log, tasks.history))
         yield TaskBatch(support, torch.from_numpy(shots), torch.from_numpy(task), torch.from_numpy(item))
 
 

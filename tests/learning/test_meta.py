@@ -71,6 +71,23 @@ def test_both_halves_reach_every_part_that_should_learn() -> None:
         assert parameter.grad.abs().max() > 0
 
 
+def test_what_a_user_takes_at_any_other_time_is_no_negative_of_either_half() -> None:
+    """Users who take everything leave nothing to tell their query from: both losses are those of no rival at all."""
+    made = learner()
+    with torch.no_grad():
+        made.head.prior.mean.zero_()  # prior mode is the pretrained Q, so that old values are kept
+    chance = np.random.default_rng(1)
+    log = memory_log([taken(*chance.permutation(ITEMS).tolist()) for _ in range(4)], items=ITEMS)
+    tasks = next(task_batches(log, task_starts(log, np.arange(4), 6), 64, 5, 5, chance))
+    old = read_windows(log, cut_windows(log, np.arange(4), 10, 2, chance), chance, whole_histories=True)
+    losses = made.losses(tasks, old)
+    assert losses.new_tasks == pytest.approx(0.0, abs=1e-6)
+    assert losses.old_tasks == pytest.approx(0.0, abs=1e-6)
+    apart = made.losses(replace(tasks, support=replace(tasks.support, takes=old.takes[:0])), OLD)
+    assert apart.new_tasks > 0.01
+    assert apart.old_tasks > 0.01
+
+
 @pytest.mark.parametrize("kind", ["head", "context", "full"])
 def test_an_inner_loop_by_gradient_learns_where_its_steps_begin(kind: HeadKind) -> None:
     made = learner()
