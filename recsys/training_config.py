@@ -164,6 +164,9 @@ class MetatrainConfig(Frozen):
     negatives: Positive = 2048
     old_task_weight: float = Field(default=1.0, ge=0)
     old_states: Positive = 512  # replayed per step
+    old_rivals: Literal["all", "spared"] = (
+        "all"  # spared: a user's other items are none; where order says nothing
+    )
     network_rate: float = Field(
         default=0.1, ge=0
     )  # learning rate of the teacher's network over learning_rate

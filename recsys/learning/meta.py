@@ -3,8 +3,9 @@
 L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one
 minus the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do
 afterwards. Old tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus
-the squared distance of Q on logged actions from the pretrained Q, which keeps its values. Whatever else a user takes in
-the training part of their history is no negative of either loss.
+the squared distance of Q on logged actions from the pretrained Q, which keeps its values. What else a user takes in the
+training part of their history is no rival of a query; nor of the logged item, if `old_rivals` spares it, so that L_old
+asks what a user takes at all rather than what comes next.
 """
 
 import math
@@ -154,7 +155,7 @@ class MetaLearner:
                 q_negative / self.network.temperature,
                 negative,
                 self.sampler.log_probability,
-                ever_taken(batch, negative)[row],
+                ever_taken(batch, negative)[row] if self.config.old_rivals == "spared" else None,
             )
         )
         with torch.no_grad():

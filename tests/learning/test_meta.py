@@ -26,7 +26,7 @@ from tests.memory_log import Event, history, memory_log, random_told, taken
 ITEMS, FEATURES = 40, 5
 
 
-def learner(gain: float = 2.0) -> MetaLearner:
+def learner(gain: float = 2.0, **changes: object) -> MetaLearner:
     torch.manual_seed(0)
     network = QNetwork(tiny_shape(ITEMS), temperature=0.1)
     head = AdaptationHead(ITEMS, 4, AdaptationPrior(FEATURES, len(EVENT_TYPES)))
@@ -34,7 +34,7 @@ def learner(gain: float = 2.0) -> MetaLearner:
         head.factors.normal_()
         head.prior.gain.fill_(gain)
     sampler = NegativeSampler.from_popularity(np.ones(ITEMS, np.float32))
-    settings = MetatrainConfig(negatives=30, temperature=0.1)
+    settings = MetatrainConfig(negatives=30, temperature=0.1).model_copy(update=changes)
     made = MetaLearner(
         network, head, frozen_copy(network), sampler, settings, 0.5, torch.Generator().manual_seed(0)
     )
@@ -73,7 +73,7 @@ def test_both_halves_reach_every_part_that_should_learn() -> None:
 
 def test_what_a_user_takes_at_any_other_time_is_no_negative_of_either_half() -> None:
     """Users who take everything leave nothing to tell their query from: both losses are those of no rival at all."""
-    made = learner()
+    made = learner(old_rivals="spared")
     with torch.no_grad():
         made.head.prior.mean.zero_()  # prior mode is the pretrained Q, so that old values are kept
     chance = np.random.default_rng(1)
@@ -86,6 +86,10 @@ def test_what_a_user_takes_at_any_other_time_is_no_negative_of_either_half() -> 
     apart = made.losses(replace(tasks, support=replace(tasks.support, takes=old.takes[:0])), OLD)
     assert apart.new_tasks > 0.01
     assert apart.old_tasks > 0.01
+    made.config = made.config.model_copy(
+        update={"old_rivals": "all"}
+    )  # what comes later is a rival of what is next
+    assert made.losses(tasks, old).old_tasks > 0.01
 
 
 @pytest.mark.parametrize("kind", ["head", "context", "full"])
