@@ -142,12 +142,8 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
     source = from_parquet(live.folder).between(cut, until)
     decision, judged = _judged(work, source, live, champion, challenger)
     facts |= judged
-    tried = (
-        decision.outcome == "cannot say"
-        and work.asked.canary is not None
-        and work.config.improve.canary_when == "unsure"
-    )
-    if decision.outcome != "promoted" and not tried:
+    unsure = work.asked.canary is not None and settings.canary_when == "unsure"
+    if decision.outcome != "promoted" and not (unsure and decision.outcome == "cannot say"):
         if decision.outcome == "cannot say":
             facts.pop("read_until_us")
         return work.end(decision.outcome, decision.why, facts)

@@ -106,10 +106,11 @@ class OuterLoop:
         old_batches = list(batches(old_windows, config.metatrain.batch_size, self.chance))
         learner.network.train()
         learner.head.train()
+        spared = config.metatrain.old_rivals == "spared"
         # zip ends with the shorter side: an epoch is one pass over the new tasks
         tasks = new_tasks(log, self.starts, config, self.chance, self.others)
         for some, old_rows in zip(tasks, cycle(old_batches), strict=False):
-            old = read_windows(log, old_rows, self.chance, whole_histories=True)
+            old = read_windows(log, old_rows, self.chance, whole_histories=spared)
             losses = learner.losses(some, old)
             step(self.optimizer, losses.total, rate_factor=rate_factor)
             yield losses

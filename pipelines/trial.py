@@ -21,7 +21,7 @@ CANARY: Final = "canary"
 
 
 def begin(work: Round, challenger: str, why: str, facts: Mapping[str, Any]) -> int:
-    """Put a challenger that passed the gate on trial, instead of promoting it."""
+    """Put a challenger on trial: one that passed, instead of promoting it, or one that replay could not judge."""
     endpoint, asked = _endpoint(work), work.asked
     if asked.shadow:
         endpoint.ask("POST", f"/v1/models/{challenger}/shadow")

@@ -127,7 +127,6 @@ class MetaLearner:
         scale = 1.0 / self.config.temperature
         # what a user has is not recommended again, and what they take later they like too: no rivals of the query
         no_rival = ever_taken(batch, negative)
-        no_rival |= pairs_contain(row, chosen, len(shots), negative)
         rivals = (q_negative * scale - self.sampler.log_probability[negative]).masked_fill(
             no_rival, -torch.inf
         ) - math.log(len(negative))
@@ -168,13 +167,6 @@ class MetaLearner:
             )
         kept_values = mean((q_chosen - q_before) ** 2)
         return cross_entropy + kept_values / self.network.temperature
-
-
-def pairs_contain(row: torch.Tensor, item: torch.Tensor, rows: int, asked: torch.Tensor) -> torch.Tensor:
-    """Return whether each asked item is among the (row, item) pairs of each row; (row, asked)."""
-    width = int(max(item.max(), asked.max())) + 1
-    keys = torch.arange(rows)[:, None] * width + asked[None, :]
-    return torch.isin(keys, row * width + item)
 
 
 def expected_hits(

@@ -24,7 +24,7 @@ from recsys.types import LongArray
 class TaskBatch:
     """Tasks with their support events as tokens and their queries."""
 
-    support: StateBatch  # the first shots events of each task
+    support: StateBatch  # the first shots events of each task; it knows all that the user takes, the query among it
     shots: torch.Tensor  # (task,)
     query_task: torch.Tensor  # (query,) sorted
     query_item: torch.Tensor  # (query,) distinct in a task, rewarded, not had in its support

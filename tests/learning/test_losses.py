@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.learning.losses import NegativeSampler, sampled_cross_entropy
-from recsys.learning.meta import expected_hits, pairs_contain
+from recsys.learning.meta import expected_hits
 
 ITEMS = 30
 
@@ -120,8 +120,3 @@ def test_expected_hits_over_sampled_rivals_are_those_over_all() -> None:
         corrected[torch.isin(negative, hit)] = -torch.inf
         estimates.append(float(expected_hits(logits[hit], torch.zeros(2, dtype=torch.long), corrected[None])))
     assert np.mean(estimates) == pytest.approx(exact, rel=0.02)
-
-
-def test_pairs_contain_asks_each_row_alone() -> None:
-    found = pairs_contain(torch.tensor([0, 0, 2]), torch.tensor([5, 7, 5]), 3, torch.tensor([7, 5, 6]))
-    assert found.tolist() == [[True, True, False], [False, False, False], [False, True, False]]

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from recsys.logs.prepared import Role
 from recsys.mdp.tasks import draw_shots, old_and_new_tasks, task_batches, task_starts, trainable
+from recsys.mdp.windows import ever_taken
 from tests.memory_log import Event, Told, memory_log, random_told, taken
 
 
@@ -49,6 +51,8 @@ def test_support_and_query_are_the_two_sides_of_one_moment(seed: int) -> None:
     for batch in task_batches(log, starts, 5, 10, 8, generator):
         assert (batch.support.lengths == batch.shots).all()
         assert (np.diff(batch.query_task.numpy()) >= 0).all()
+        takes = ever_taken(batch.support, torch.arange(len(log.content)))
+        assert takes[batch.query_task, batch.query_item].all()  # the query is no rival of itself
         for task, shots in enumerate(batch.shots.tolist()):
             support = sorted(batch.support.item[task, :shots].tolist())
             query = batch.query_item[batch.query_task == task].tolist()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.experiments.melu import with_earlier
 from pipelines.experiments.melu_data import (
     QUERY,
     WARM,
@@ -110,3 +111,20 @@ def test_item_knn_falls_back_on_biases_where_nothing_is_similar(movies: Movies, 
 def test_a_folder_without_the_ratings_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match=r"ratings\.parquet is missing"):
         read(tmp_path)
+
+
+def test_the_past_is_told_beside_the_support_and_only_to_those_who_have_one(movies: Movies) -> None:
+    warm = movies.parts[WARM]
+    old, items, stars = 3, np.array([55, 56], np.int32), np.array([4.0, 2.0], np.float32)
+    asked = Tasks(
+        np.array([old, 200], np.int32),
+        [(items, stars)] * 2,
+        np.zeros((2, QUERY), np.int32),
+        np.ones((2, QUERY), np.float32),
+    )
+    told, untold = with_earlier(asked, warm, 7, np.random.default_rng(0)).support
+    past = dict(zip(*(column.tolist() for column in warm.by_user()[old]), strict=True))
+    assert np.array_equal(told[0][:2], items)
+    assert len(set(told[0][2:].tolist())) == 7
+    assert all(past[item] == rated for item, rated in zip(told[0][2:].tolist(), told[1][2:], strict=True))
+    assert np.array_equal(untold[0], items)
