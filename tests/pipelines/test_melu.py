@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.experiments.melu import with_earlier
+from pipelines.experiments.melu import blended, chosen_share, with_earlier
 from pipelines.experiments.melu_data import (
     QUERY,
     WARM,
@@ -128,3 +128,10 @@ def test_the_past_is_told_beside_the_support_and_only_to_those_who_have_one(movi
     assert len(set(told[0][2:].tolist())) == 7
     assert all(past[item] == rated for item, rated in zip(told[0][2:].tolist(), told[1][2:], strict=True))
     assert np.array_equal(untold[0], items)
+
+
+def test_the_blend_takes_the_share_that_errs_least(cold: Tasks) -> None:
+    above, below = cold.rating + 0.3, cold.rating - 0.1
+    assert chosen_share(above, below, cold) == 0.75
+    assert blended(above, below, 0.75) == pytest.approx(cold.rating, abs=1e-5)
+    assert chosen_share(cold.rating, below, cold) == 0.0
