@@ -20,8 +20,15 @@ from recsys.config import LogConfig
 from recsys.logs.export import export_tables
 
 STARS = ("prepare.reward.base={rating = -1.6}", "prepare.reward.per_log_value={rating = 1.45}")
+# how The Complete Journey is read best, chosen on its validation users (configs/complete-journey.toml)
+DOUBT = (
+    "memory.doubt=1",
+    "memory.scalar_rate=10",
+    "metatrain.initial_scale=0.02",
+    "metatrain.map_rate=0",
+)
 PAIRS: dict[str, tuple[str, str, Sequence[str], str]] = {  # formats, settings of both, how items are matched
-    "shop": ("tables", "complete-journey", (), "nothing"),
+    "shop": ("tables", "complete-journey", DOUBT, "nothing"),
     "movies": ("movielens", "movielens", STARS, "titles"),
     "disjoint": ("movielens", "movielens", STARS, "titles"),
 }
