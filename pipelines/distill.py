@@ -150,13 +150,14 @@ def fresh_student(teacher: Learner, config: RunConfig, log: PreparedLog) -> Lear
         encoder=settings.encoder,
         dropout=settings.dropout,
         quantiles=1,
+        behavior=False,
     )
     student = StudentNetwork(shape)
     student.vectors = teacher.table.vectors
     prior = copy.deepcopy(teacher.prior)
     if states.memory is not None and student.states.memory is not None:
         if settings.from_teacher:
-            student.states.memory.load_state_dict(states.memory.state_dict())
+            student.states.memory.hand_down(states.memory)
         else:
             begun = config.memory
             student.states.memory.start_from(begun.start_scale, config.pretrain.temperature, begun.doubt)
@@ -191,5 +192,5 @@ STEP = Step(
         "validation": config.evaluate.validation_settings(),
     },
     sources=other_teachers,
-    version=3,
+    version=4,
 )

@@ -157,7 +157,8 @@ def _forget_coordinates(memory: HistoryMemory, energy: FloatArray) -> None:
     """Give every feature the mean readout, weighed by length: which feature is which differs from log to log."""
     weight = torch.from_numpy(energy**2 / max(float((energy**2).sum()), 1e-12))
     for readout in (memory.log_readout, memory.log_behavior_readout):
-        readout.fill_(float((readout * weight).sum()))
+        if readout is not None:
+            readout.fill_(float((readout * weight).sum()))
 
 
 def _counting(columns: FloatArray, histories: float) -> FloatArray:

@@ -36,7 +36,9 @@ class HistoryMemory(nn.Module):
 
     least_said: torch.Tensor
 
-    def __init__(self, features: int, event_types: int) -> None:
+    log_behavior_readout: nn.Parameter | None
+
+    def __init__(self, features: int, event_types: int, *, behavior: bool = True) -> None:
         super().__init__()
         self.by_type = nn.Parameter(torch.zeros(event_types))
         self.by_reward = nn.Parameter(torch.zeros(()))
@@ -51,7 +53,7 @@ class HistoryMemory(nn.Module):
             torch.full((2,), NO_DOUBT)
         )  # log κ of the sum and of what explains away
         self.log_readout = nn.Parameter(torch.zeros(features))
-        self.log_behavior_readout = nn.Parameter(torch.zeros(features))
+        self.log_behavior_readout = nn.Parameter(torch.zeros(features)) if behavior else None
         self.register_buffer(
             "least_said", torch.tensor(torch.finfo(torch.float32).min)
         )  # no bound; 0 in older weights, where nothing spoke against
@@ -62,7 +64,14 @@ class HistoryMemory(nn.Module):
         """Start both readouts from a scale in logits, and κ; Q is in units of reward, logits times temperature."""
         self.log_doubt.fill_(math.log(doubt) if doubt > 0 else NO_DOUBT)
         self.log_readout.fill_(math.log(scale * temperature))
-        self.log_behavior_readout.fill_(math.log(scale))
+        if self.log_behavior_readout is not None:
+            self.log_behavior_readout.fill_(math.log(scale))
+
+    @torch.no_grad()
+    def hand_down(self, teacher: "HistoryMemory") -> None:
+        """Start as a teacher's memory in all that this one has."""
+        theirs = teacher.state_dict()
+        self.load_state_dict({name: theirs[name] for name in self.state_dict()})
 
     def forward(self, batch: StateBatch, memory: torch.Tensor) -> torch.Tensor:
         """Return m of the states around the tokens, (batch, time + 1, feature), from μ, (batch, time, feature)."""
@@ -116,8 +125,11 @@ class HistoryMemory(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in slow]
 
     def read(self, summed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what Q and what the behaviour head ask memory vectors with."""
-        return summed * self.log_readout.exp(), summed * self.log_behavior_readout.exp()
+        """Return what Q and what the behaviour head, if there is one, ask memory vectors with."""
+        asked = summed * self.log_readout.exp()
+        if self.log_behavior_readout is None:
+            return asked, summed[..., :0]
+        return asked, summed * self.log_behavior_readout.exp()
 
 
 def _as_it_was(_: nn.Module, weights: dict[str, torch.Tensor], prefix: str, *__: object) -> None:

@@ -45,6 +45,7 @@ class NetworkShape:
     dueling: bool = True
     quantiles: int = 1  # of the return; what is served is their mean
     memory_features: int = 0  # of the memory part of e_i; 0 = none
+    behavior: bool = True  # a head for what the log does next; a student, which learns from Q, needs none
 
     @property
     def vector_features(self) -> int:
@@ -58,7 +59,7 @@ class StateVectors:
 
     advantage: torch.Tensor  # f(s), (batch, time + 1, feature)
     value: torch.Tensor  # V(s), (batch, time + 1)
-    behavior: torch.Tensor  # g(s), (batch, time + 1, feature)
+    behavior: torch.Tensor  # g(s), (batch, time + 1, feature); no feature without the head
     behavior_return: torch.Tensor  # U(s), (batch, time + 1)
 
 
@@ -87,13 +88,16 @@ class StateNetwork(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.learnt = shape.item_features
         self.memory = (
-            HistoryMemory(shape.memory_features, shape.event_types) if shape.memory_features else None
+            HistoryMemory(shape.memory_features, shape.event_types, behavior=shape.behavior)
+            if shape.memory_features
+            else None
         )
         self.advantage = nn.Linear(shape.hidden, shape.item_features)
-        self.behavior = nn.Linear(shape.hidden, shape.item_features)
+        self.behavior = nn.Linear(shape.hidden, shape.item_features) if shape.behavior else None
         for head in (self.advantage, self.behavior):  # what is known of items speaks first, without noise
-            nn.init.normal_(head.weight, std=QUIET)
-            nn.init.zeros_(head.bias)
+            if head is not None:
+                nn.init.normal_(head.weight, std=QUIET)
+                nn.init.zeros_(head.bias)
         self.scalars = nn.Linear(shape.hidden, 2)
         self.dueling = shape.dueling
         self.offsets = (
@@ -107,7 +111,8 @@ class StateNetwork(nn.Module):
         hidden = self.dropout(self.encoder(*self.tokens(batch, item_vectors[..., : self.learnt])))
         scalars = self.scalars(hidden)
         value = scalars[..., 0] if self.dueling else torch.zeros_like(scalars[..., 0])
-        advantage, behavior = self.advantage(hidden), self.behavior(hidden)
+        advantage = self.advantage(hidden)
+        behavior = advantage[..., :0] if self.behavior is None else self.behavior(hidden)
         if self.memory is not None:
             asked, asked_of_behavior = self.memory.read(self.memory(batch, item_vectors[..., self.learnt :]))
             advantage = torch.cat([advantage, asked], dim=-1)

@@ -143,3 +143,34 @@ def test_a_student_reads_the_items_it_was_handed() -> None:
     student.vectors = torch.randn(ITEMS, 8)
     assert (vectors_of(student, batch).advantage - blind).abs().max() > 1e-4
     assert "vectors" not in student.state_dict()
+
+
+def test_a_student_learns_nothing_for_behaviour_and_ranks_all_the_same() -> None:
+    torch.manual_seed(0)
+    whole = replace(tiny_shape(ITEMS), memory_features=6)
+    teacher, student = StudentNetwork(whole).eval(), StudentNetwork(replace(whole, behavior=False)).eval()
+    ranks = {name: theirs for name, theirs in teacher.state_dict().items() if "behavior" not in name}
+    assert set(student.state_dict()) == set(ranks)
+    student.load_state_dict(ranks)
+    teacher.vectors = student.vectors = torch.randn(ITEMS, 14)
+    batch = histories(5, seed=4)
+    told, same = vectors_of(teacher, batch), vectors_of(student, batch)
+    for name in ("advantage", "value", "behavior_return"):
+        torch.testing.assert_close(getattr(same, name), getattr(told, name), rtol=0, atol=0)
+    assert same.behavior.shape[-1] == 0
+    assert told.behavior.shape[-1] == 14
+
+
+def test_a_memory_is_handed_down_to_a_student() -> None:
+    torch.manual_seed(0)
+    whole = replace(tiny_shape(ITEMS), memory_features=6)
+    teacher = StudentNetwork(whole).states.memory
+    student = StudentNetwork(replace(whole, behavior=False)).states.memory
+    assert teacher is not None
+    assert student is not None
+    with torch.no_grad():
+        teacher.log_readout.normal_()
+        teacher.by_reward.fill_(0.3)
+    student.hand_down(teacher)
+    theirs = teacher.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in student.state_dict().items())
