@@ -18,7 +18,7 @@ def markdown(report: dict[str, Any]) -> str:
         share = sum(one["return"] / top for one, top in zip(found, best, strict=True)) / len(parts)
         lines.append(_row([name, *(_with_half(one) for one in found), f"{share:.0%}"]))
     lines += ["", _row(["teacher −", *(f"seed {seed}" for seed in seeds)]), _row(["---"] * (len(seeds) + 1))]
-    for name in first["teacher_minus"]:
+    for name in first.get("teacher_minus", {}):
         gaps = [part["teacher_minus"][name] for part in parts]
         cells = [
             f"{gap['mean']:+.2f} [{gap['mean'] - gap['half']:.2f}, {gap['mean'] + gap['half']:.2f}]"
@@ -26,7 +26,8 @@ def markdown(report: dict[str, Any]) -> str:
         ]
         lines.append(_row([name, *cells]))
     lines += ["", _row(["", *(f"seed {seed}" for seed in seeds)]), _row(["---"] * (len(seeds) + 1))]
-    lines.append(_row(["teacher over online", *(f"{part['share_of_online']:.1%}" for part in parts)]))
+    if "share_of_online" in first:
+        lines.append(_row(["teacher over online", *(f"{part['share_of_online']:.1%}" for part in parts)]))
     for name in networks[:2]:
         told = [part[name] for part in parts]
         cells = [f"{one['predicted']:.3f} / {one['discounted']:.3f}" for one in told]
