@@ -163,7 +163,8 @@ def run_seed(seed: int, size: Size, contestants: Sequence[str]) -> dict[str, Any
             name: difference(played[TEACHER], other) for name, other in played.items() if name != TEACHER
         }
     if TEACHER in played and ONLINE in played:
-        report["share_of_online"] = report[TEACHER]["return"] / report[ONLINE]["return"]
+        both = report[TEACHER], report[ONLINE]
+        report["share_of_online"] = {what: both[0][what] / both[1][what] for what in ("return", "discounted")}
     return report | {"cpu_s": round(time.process_time() - started, 1)}
 
 

@@ -27,7 +27,9 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(_row([name, *cells]))
     lines += ["", _row(["", *(f"seed {seed}" for seed in seeds)]), _row(["---"] * (len(seeds) + 1))]
     if "share_of_online" in first:
-        lines.append(_row(["teacher over online", *(f"{part['share_of_online']:.1%}" for part in parts)]))
+        for what in ("return", "discounted"):
+            shares = [f"{share:.1%}" for share in (part["share_of_online"][what] for part in parts)]
+            lines.append(_row([f"teacher over online, {what}", *shares]))
     for name in networks[:2]:
         told = [part[name] for part in parts]
         cells = [f"{one['predicted']:.3f} / {one['discounted']:.3f}" for one in told]
