@@ -188,10 +188,12 @@ class RequestGates:
         taken *= 0.5
         states = taken * read[:, hidden:]
         kept = 1.0 - taken
-        # a mix of two vectors at a time: what came in is there already, what is kept of the state before is added
-        mixed = np.empty(hidden, np.float32)
-        for before, share, now in zip(states, kept[1:], states[1:], strict=False):
-            np.add(now, np.multiply(before, share, out=mixed), out=now)
+        # h_t = kept_t h_{t-1} + states_t, all places at once in log₂ of their number steps (Hillis and Steele 1986)
+        ahead = 1
+        while ahead < len(states):
+            states[ahead:] += kept[ahead:] * states[:-ahead]
+            kept[ahead:] = kept[ahead:] * kept[:-ahead]
+            ahead *= 2
         return states
 
 
