@@ -55,7 +55,8 @@ def of_the_default_run() -> Forms:
     columns, places = table.index_vectors().numpy(), items.numpy()
 
     def student(encoder: str, hidden: int) -> StudentNetwork:
-        made = StudentNetwork(replace(SHAPE, encoder=encoder, hidden=hidden)).eval().requires_grad_(False)
+        shape = replace(SHAPE, encoder=encoder, hidden=hidden, behavior=False)
+        made = StudentNetwork(shape).eval().requires_grad_(False)
         made.vectors = table.vectors
         return made
 
