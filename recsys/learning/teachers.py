@@ -19,8 +19,8 @@ from recsys.models.q_network import QNetwork, StateVectors
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray
 
-EXACT_UP_TO = 100_000  # items
-PROBES = 16  # cells that a search for candidates looks into, beyond
+EXACT_UP_TO = 30_000  # items
+LOOKED_AT = 20_000  # items that a search for candidates looks at, beyond
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Teacher:
         """Index what each member ranks: exactly, or by cells where there are more than EXACT_UP_TO items.
 
         Every update searches for hundreds of states. Over a million items that takes seconds exactly, and a candidate
-        that a cell hides is only not among those which are matched.
+        that a cell hides is only not among those which are matched. A search then looks at LOOKED_AT items or so.
         """
         return Teacher(tuple(members), tuple(_indexed(m.columns.numpy()) for m in members))
 
@@ -118,9 +118,9 @@ class Teacher:
 def _indexed(columns: FloatArray) -> CandidateIndex:
     if len(columns) <= EXACT_UP_TO:
         return build_index(columns, IndexConfig(kind="flat"))
-    return build_index(
-        columns, IndexConfig(kind="ivf", ivf_cells=int(len(columns) ** 0.5), ivf_probes=PROBES)
-    )
+    cells = int(len(columns) ** 0.5)
+    probes = max(1, round(LOOKED_AT * cells / len(columns)))
+    return build_index(columns, IndexConfig(kind="ivf", ivf_cells=cells, ivf_probes=probes))
 
 
 def _asked(states: StateVectors, row: torch.Tensor, column: torch.Tensor, fast: torch.Tensor) -> Asked:

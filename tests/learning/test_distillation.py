@@ -54,7 +54,7 @@ def test_beyond_a_size_candidates_are_looked_for_by_cells(
     asked = [Asked(torch.randn(50, 8, generator=torch.Generator().manual_seed(1)), torch.zeros(50))]
     exact = Teacher.of([wide]).best(asked, 10)[0]
     monkeypatch.setattr(teachers, "EXACT_UP_TO", 1_000)
-    monkeypatch.setattr(teachers, "PROBES", 10)
+    monkeypatch.setattr(teachers, "LOOKED_AT", 450)
     found = Teacher.of([wide]).best(asked, 10)[0]
     hits = np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]) / 10
     assert 0.8 <= hits < 1.0  # 10 of 44 cells

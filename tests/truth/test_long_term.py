@@ -75,8 +75,9 @@ def test_what_a_network_showed_is_a_log_like_any_other() -> None:
 def test_a_teacher_from_the_log_beats_cross_entropy_from_the_same_log() -> None:
     log = a_log(3000)
     returns = {}
-    for name, settings in (("teacher", teacher_settings()), ("cross-entropy", cross_entropy_settings())):
-        network = learn_offline(log, Learning(settings), 1)
+    of_both = ("teacher", teacher_settings()), ("cross-entropy", cross_entropy_settings())
+    for name, settings in of_both:
+        network = learn_offline(log, Learning(settings.model_copy(update={"epochs": 3})), 1)
         played = play_network(WORLD, network, 1000, numpy_generator(9, "play"), 0.9, log.info.event_types)
         returns[name] = played.lives.returns
     gap = returns["teacher"] - returns["cross-entropy"]
