@@ -35,7 +35,6 @@ class HistoryMemory(nn.Module):
     """Sums the memory vectors of a history, weighed by what happened when."""
 
     least_said: torch.Tensor
-
     log_behavior_readout: nn.Parameter | None
 
     def __init__(self, features: int, event_types: int, *, behavior: bool = True) -> None:
@@ -67,9 +66,8 @@ class HistoryMemory(nn.Module):
         if self.log_behavior_readout is not None:
             self.log_behavior_readout.fill_(math.log(scale))
 
-    @torch.no_grad()
     def hand_down(self, teacher: "HistoryMemory") -> None:
-        """Start as a teacher's memory in all that this one has."""
+        """Start as a teacher's memory in all that this one has; raises KeyError where the teacher lacks a part."""
         theirs = teacher.state_dict()
         self.load_state_dict({name: theirs[name] for name in self.state_dict()})
 
