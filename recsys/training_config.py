@@ -167,6 +167,7 @@ class MetatrainConfig(Frozen):
     old_rivals: Literal["all", "spared"] = (
         "all"  # spared: a user's other items are none; where order says nothing
     )
+    distill_weight: float = Field(default=4.0, ge=0)  # in old tasks, of what the teacher said before
     network_rate: float = Field(
         default=0.1, ge=0
     )  # learning rate of the teacher's network over learning_rate

@@ -3,9 +3,11 @@
 L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one
 minus the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do
 afterwards. Old tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus
-the squared distance of Q on logged actions from the pretrained Q, which keeps its values. What else a user takes in the
-training part of their history is no rival of a query; nor of the logged item, if `old_rivals` spares it, so that L_old
-asks what a user takes at all rather than what comes next.
+the squared distance of Q on logged actions from the pretrained Q, which keeps its values, plus `distill_weight` times
+KL( softmax(Q_pretrained / T) ‖ softmax(Q / T) ) over sampled items, which keeps its order: what was learnt from old users
+is not learnt over (Li and Hoiem 2016, Learning without Forgetting). What else a user takes in the training part of their
+history is no rival of a query; nor of the logged item, if `old_rivals` spares it, so that L_old asks what a user takes at
+all rather than what comes next.
 """
 
 import math
@@ -144,29 +146,46 @@ class MetaLearner:
         advantage, value = states.advantage[row, column], states.value[row, column]
         start = self.loop.before_support(batch.attributes)
         shift = start.shift_of(row, self.head.item_features(chosen))
+        temperature = self.network.temperature
         q_chosen = value + (advantage * side.vectors).sum(-1) + side.bias + shift
         q_negative = q_of_candidates(advantage, value, negative_side)
         q_negative = q_negative + start.shift(self.head.item_features(negative))[row]
         cross_entropy = mean(
             sampled_cross_entropy(
-                q_chosen / self.network.temperature,
+                q_chosen / temperature,
                 chosen,
-                q_negative / self.network.temperature,
+                q_negative / temperature,
                 negative,
                 self.sampler.log_probability,
                 ever_taken(batch, negative)[row] if self.config.old_rivals == "spared" else None,
             )
         )
+        kept_values, kept_order = self._kept(batch, row, column, chosen, q_chosen, negative, q_negative)
+        return cross_entropy + kept_values + self.config.distill_weight * kept_order
+
+    def _kept(
+        self,
+        batch: StateBatch,
+        row: torch.Tensor,
+        column: torch.Tensor,
+        chosen: torch.Tensor,
+        q_chosen: torch.Tensor,  # (state,)
+        negative: torch.Tensor,
+        q_negative: torch.Tensor,  # (state, negative)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return how far values of logged items and the order of sampled ones are from the pretrained network's."""
+        temperature = self.network.temperature
         with torch.no_grad():
             before = self.pretrained.state_vectors(batch)
-            pretrained_side = self.pretrained.item_side(chosen)
-            q_before = (
-                before.value[row, column]
-                + (before.advantage[row, column] * pretrained_side.vectors).sum(-1)
-                + pretrained_side.bias
-            )
-        kept_values = mean((q_chosen - q_before) ** 2)
-        return cross_entropy + kept_values / self.network.temperature
+            advantage, value = before.advantage[row, column], before.value[row, column]
+            side = self.pretrained.item_side(chosen)
+            chosen_before = value + (advantage * side.vectors).sum(-1) + side.bias
+            negative_before = q_of_candidates(advantage, value, self.pretrained.item_side(negative))
+        correction = self.sampler.log_probability[negative]
+        old = (negative_before / temperature - correction).log_softmax(dim=1)
+        new = (q_negative / temperature - correction).log_softmax(dim=1)
+        values = mean((q_chosen - chosen_before) ** 2) / temperature
+        return values, (old.exp() * (old - new)).sum(dim=1).sum() / max(len(old), 1)
 
 
 def expected_hits(

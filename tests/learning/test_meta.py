@@ -92,6 +92,42 @@ def test_what_a_user_takes_at_any_other_time_is_no_negative_of_either_half() -> 
     assert made.losses(tasks, old).old_tasks > 0.01
 
 
+class Everything(NegativeSampler):
+    """Draws the catalogue, each item once: a sampled softmax is then the softmax."""
+
+    def draw(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.arange(ITEMS)
+
+
+def test_old_users_order_is_kept_by_the_divergence_from_what_the_teacher_said() -> None:
+    """Over a catalogue drawn whole the term is KL(softmax(Q before / T) ‖ softmax(Q now / T)), mean over old states."""
+    made, kept = learner(distill_weight=0.0, old_states=100), learner(distill_weight=3.0, old_states=100)
+    uniform = NegativeSampler.from_popularity(np.ones(ITEMS, np.float32))
+    for one in (made, kept):
+        one.sampler = Everything(uniform.cumulative, uniform.log_probability)
+        one.network.eval()
+        one.pretrained.eval()
+    at_start = (float(one._old_tasks(OLD).detach()) for one in (made, kept))
+    assert next(at_start) == pytest.approx(next(at_start), abs=1e-6)  # nothing has moved yet
+    for one in (made, kept):
+        with torch.no_grad():
+            for parameter in one.network.parameters():
+                parameter.add_(0.3 * torch.sin(torch.arange(parameter.numel()).reshape(parameter.shape)))
+
+    def policy(network: QNetwork) -> np.ndarray:
+        states, side = network.state_vectors(OLD), network.item_side(torch.arange(ITEMS))
+        before_new_items = states.advantage[[0, 0, 0, 1], [0, 1, 2, 0]]  # 3, 5, 7 and the first 2
+        logit = (before_new_items @ side.vectors.T + side.bias).detach().double().numpy() / 0.1
+        weight = np.exp(logit - logit.max(axis=1, keepdims=True))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+    before, now = policy(kept.pretrained), policy(kept.network)
+    divergence = (before * np.log(before / now)).sum(axis=1).mean()
+    assert divergence > 0.01
+    added = (kept._old_tasks(OLD) - made._old_tasks(OLD)).detach()
+    assert float(added) == pytest.approx(3.0 * divergence, rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["head", "context", "full"])
 def test_an_inner_loop_by_gradient_learns_where_its_steps_begin(kind: HeadKind) -> None:
     made = learner()
