@@ -3,13 +3,15 @@
     python -m pipelines.experiments.melu --data FOLDER --seeds 7,8,9 --out FILE
 
 FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv. Everything learns from
-the ratings of old users for old films alone. Settings, the baselines' too, are chosen on old users held out, with old
-films and with the newest old films held out as if new; then all is fitted again on every warm rating and the three cold
-partitions are met once a seed. The head is the mean of HEADS_EACH that differ by chance alone. For new films a row
-blends it with the biases, which know them by a ridge on content; the share is chosen on films held out. Old users have
-rated old films before; in rows that end in ", with the past" they are told too, EARLIER of them at most: the protocol
-withholds them, a recommender knows them. Guesses are reported as they are and as whole stars, which err less: the
-median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired over users.
+the ratings of old users for old films alone: of all of them, or of those with as few ratings as the protocol's tasks
+have, who rate as its users do. Settings, that one and the baselines' too, are chosen on old users held out, for old
+films and for new ones apart (the newest old films are held out as if new); then all is fitted again on warm ratings
+and the three cold partitions are met once a seed. The head is the mean of HEADS_EACH that differ by chance alone. For
+new films a row blends it with the biases, which know them by a ridge on content; the share is chosen on films held
+out. Old users have rated old films before; in rows that end in ", with the past" they are told too, EARLIER of them at
+most: the protocol withholds them, a recommender knows them. Guesses are reported as they are and as whole stars, which
+err less: the median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired
+over users.
 """
 
 import argparse
@@ -29,6 +31,7 @@ import torch  # noqa: E402
 
 from pipelines.experiments.melu_data import (  # noqa: E402
     COLD,
+    MOST,
     WARM,
     Movies,
     Ratings,
@@ -53,14 +56,22 @@ from recsys.types import FloatArray  # noqa: E402
 
 VALIDATION_USERS, NEW_FROM = 400, 1996
 HEADS_EACH, EARLIER = 5, 90
-HEADS = tuple(
-    HeadSettings(features=features, hidden_ids=share, weight_decay=decay)
-    for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
+HEADS = (
+    *(
+        HeadSettings(features=features, hidden_ids=share, weight_decay=decay)
+        for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
+    ),
+    *(
+        HeadSettings(features=features, hidden_ids=share, epochs=epochs, most=MOST)
+        for features, share, epochs in product((32, 64), (0.8, 0.95), (12, 24))
+    ),
 )
 HEAD, ONE, UNADAPTED = "Bayesian head", "Bayesian head, one alone", "Bayesian head, nothing told"
 KNN, BIAS, PAST = "item-kNN", "user and item bias", ", with the past"
 BLEND, SHARES = "Bayesian head and bias", (0.0, 0.25, 0.5, 0.75)  # of the bias in the blend
 SHOTS = (1, 3, 5, 10, 20)
+KINDS = ("old films", "new films")  # as Judged.tasks has them
+PARTS = {"user_cold": KINDS[0], "item_cold": KINDS[1], "user_and_item_cold": KINDS[1]}
 MEASURES: dict[str, Callable[[Tasks, FloatArray], FloatArray]] = {
     "MAE": absolute_error,
     "MAE, whole stars": lambda asked, guess: absolute_error(asked, guess, whole_stars=True),
@@ -95,57 +106,89 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[7, 8, 9])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=HeadSettings.epochs)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     movies = read(asked.data)
     runs: dict[str, Any] = {}
     for seed in asked.seeds:
-        runs[str(seed)] = run_seed(movies, seed, asked.epochs)
+        runs[str(seed)] = run_seed(movies, seed)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     print(markdown(runs))
 
 
-def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Chosen:
+    """What errs least on validation tasks of one kind, to be fitted on every warm rating."""
+
+    biases: Biases
+    knn: ItemKnn
+    head: HeadSettings
+    share: float  # of the biases in the blend
+
+
+def chosen(movies: Movies, judged: Judged, seed: int) -> tuple[list[Chosen], list[dict[str, Any]]]:
+    """Return the choices for old and for new films, and what each head's settings erred."""
+    heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS]
+    found, tried = [], []
+    for kind, asked in zip(KINDS, judged.tasks, strict=True):
+        biases = tuned_biases(judged.ratings, movies.content, [asked])
+        knn = tuned_item_knn(judged.ratings, biases, [asked])
+        guesses = [head.guess(movies, asked) for head in heads]
+        errors = [float(absolute_error(asked, guess).mean()) for guess in guesses]
+        best = int(np.argmin(errors))
+        share = chosen_share(guesses[best], biases.guess(asked), asked)
+        found.append(Chosen(biases, knn, HEADS[best], share))
+        tried += [
+            {"kind": kind, BIAS: error(biases, [asked]), KNN: error(knn, [asked])},
+            *({"kind": kind, "mae": mae} | asdict(one) for mae, one in zip(errors, HEADS, strict=True)),
+        ]
+    return found, tried
+
+
+def run_seed(movies: Movies, seed: int) -> dict[str, Any]:
     """Choose settings, fit again, and mark every policy on the cold partitions."""
-    judged = Judged.of(movies, seed)
-    biases = tuned_biases(judged.ratings, movies.content, judged.tasks)
-    knn = tuned_item_knn(judged.ratings, biases, judged.tasks)
-    settings, chosen, tried = chosen_head(movies, judged, seed, epochs)
-    share = chosen_share(
-        chosen.guess(movies, judged.tasks[1]), biases.guess(judged.tasks[1]), judged.tasks[1]
-    )
-    warm = movies.parts[WARM]
-    final_biases = Biases.fit(warm, movies.content, biases.settings)
-    final_knn = ItemKnn.fit(warm, final_biases, knn.settings)
-    heads = [seeded_head(movies, warm, settings, seed, number) for number in range(HEADS_EACH)]
+    choices, tried = chosen(movies, Judged.of(movies, seed), seed)
     report: dict[str, Any] = {
-        "validation": {BIAS: error(biases, judged.tasks), KNN: error(knn, judged.tasks), HEAD: tried},
-        "settings": asdict(settings),
-        "share_of_bias": share,
+        "validation": tried,
+        "settings": {
+            kind: {HEAD: asdict(one.head), BIAS: one.biases.settings, "share of bias": one.share}
+            for kind, one in zip(KINDS, choices, strict=True)
+        },
         "parts": {},
     }
-    for part, name in COLD.items():
+    for kind, choice in zip(KINDS, choices, strict=True):
+        report["parts"] |= marked(movies, choice, [part for part in COLD if PARTS[part] == kind], seed)
+    return report
+
+
+def marked(movies: Movies, choice: Chosen, parts: Sequence[str], seed: int) -> dict[str, Any]:
+    """Return the marks of every policy on partitions that one choice is for."""
+    warm = movies.parts[WARM]
+    biases = Biases.fit(warm, movies.content, choice.biases.settings)
+    knn = ItemKnn.fit(warm, biases, choice.knn.settings)
+    heads = [seeded_head(movies, warm, choice.head, seed, number) for number in range(HEADS_EACH)]
+    report = {}
+    for part in parts:
         cold = tasks(movies.parts[part], numpy_generator(seed, f"melu-{part}"))
         guesses = {
-            BIAS: final_biases.guess(cold),
-            KNN: final_knn.guess(cold),
+            BIAS: biases.guess(cold),
+            KNN: knn.guess(cold),
             UNADAPTED: mean_guess(heads, movies, cold, shots=0),
             ONE: heads[0].guess(movies, cold),
             HEAD: mean_guess(heads, movies, cold),
         }
         if part != "user_cold":
-            guesses[BLEND] = blended(guesses[HEAD], guesses[BIAS], share)
+            guesses[BLEND] = blended(guesses[HEAD], guesses[BIAS], choice.share)
         if part == "item_cold":
             past = with_earlier(cold, warm, EARLIER, numpy_generator(seed, "melu-past"))
-            guesses |= {BIAS + PAST: final_biases.guess(past), HEAD + PAST: mean_guess(heads, movies, past)}
-            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], share)
+            guesses |= {BIAS + PAST: biases.guess(past), HEAD + PAST: mean_guess(heads, movies, past)}
+            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], choice.share)
         marks = {
             rival: {measure: mark(cold, guess) for measure, mark in MEASURES.items()}
             for rival, guess in guesses.items()
         }
-        report["parts"][name] = {
+        report[COLD[part]] = {
             "users": len(cold),
             "means": {
                 rival: {m: float(v.mean()) for m, v in found.items()} for rival, found in marks.items()
@@ -155,25 +198,16 @@ def run_seed(movies: Movies, seed: int, epochs: int) -> dict[str, Any]:
                 for rival, found in marks.items()
                 if rival != HEAD
             },
+            "last_minus_bias": {
+                m: interval(marks[list(guesses)[-1]][m] - v, seed, f"{part}last{m}")
+                for m, v in marks[BIAS].items()
+            },
             "shots": {
                 k: {m: float(f(cold, guess).mean()) for m, f in MEASURES.items()}
                 for k, guess in ((k, mean_guess(heads, movies, cold, k)) for k in SHOTS)
             },
         }
     return report
-
-
-def chosen_head(
-    movies: Movies, judged: Judged, seed: int, epochs: int
-) -> tuple[HeadSettings, RatingHead, list[dict[str, float]]]:
-    """Return the settings that err least on validation tasks, the mean over kinds, their head, and all tried."""
-    tried = []
-    for settings in (replace(one, epochs=epochs) for one in HEADS):
-        head = seeded_head(movies, judged.ratings, settings, seed)
-        errors = [float(absolute_error(some, head.guess(movies, some)).mean()) for some in judged.tasks]
-        tried.append((float(np.mean(errors)), settings, head))
-    _, best, its_head = min(tried, key=lambda one: one[0])
-    return best, its_head, [asdict(settings) | {"mae": mean} for mean, settings, _ in tried]
 
 
 def chosen_share(head: FloatArray, bias: FloatArray, judged: Tasks) -> float:
@@ -239,6 +273,10 @@ def markdown(runs: dict[str, Any]) -> str:
                 cells = [run["parts"][part]["head_minus"][rival][m] for m in MEASURES]
                 text = [f"{c['mean']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in cells]
                 lines.append(f"| head − {rival}, seed {seed} | {' | '.join(text)} |")
+        for seed, run in runs.items():
+            cells = [run["parts"][part]["last_minus_bias"][m] for m in MEASURES]
+            text = [f"{c['mean']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in cells]
+            lines.append(f"| {list(first['means'])[-1]} − {BIAS}, seed {seed} | {' | '.join(text)} |")
         for shot in first["shots"]:
             means = [
                 np.mean([run["parts"][part]["shots"][shot][m] for run in runs.values()]) for m in MEASURES

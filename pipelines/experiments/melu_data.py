@@ -38,6 +38,11 @@ class Ratings:
         """Return some of the rows."""
         return Ratings(self.user[rows], self.item[rows], self.rating[rows])
 
+    def of_users_with(self, fewest: int, most: int) -> "Ratings":
+        """Return the rows of users who have so many of them."""
+        have = np.bincount(self.user)[self.user]
+        return self.at(np.flatnonzero((have >= fewest) & (have <= most)))
+
     def by_user(self) -> dict[int, tuple[IntArray, FloatArray]]:
         """Return (items, ratings) of every user."""
         users, first = np.unique(self.user, return_index=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.experiments.melu_data import Movies, Ratings, Tasks
+from pipelines.experiments.melu_data import FEWEST, Movies, Ratings, Tasks
 from recsys.adaptation import NO_DECAY, AdaptationPrior, SupportSet
 from recsys.learning.optimizer import grouped_optimizer, step
 from recsys.types import FloatArray, IntArray
@@ -32,6 +32,7 @@ class HeadSettings:
     weight_decay: float = 1e-2
     hidden_ids: float = 0.8  # share of ids hidden in every second batch
     query: int = 20
+    most: int | None = None  # learns from users of so many ratings at most, FEWEST at least; none = from all
 
 
 class RatingHead(nn.Module):
@@ -119,6 +120,8 @@ def learn(
     movies: Movies, ratings: Ratings, settings: HeadSettings, generator: np.random.Generator
 ) -> RatingHead:
     """Return a head that has learnt from users' ratings, split anew in every pass into what is told and asked."""
+    if settings.most is not None:
+        ratings = ratings.of_users_with(FEWEST, settings.most)
     head = RatingHead(movies, ratings, settings)
     frozen = {id(head.prior.log_decay), id(head.prior.growth), id(head.prior.mix_logit)}
     free = [(name, p) for name, p in head.named_parameters() if id(p) not in frozen]

@@ -10,11 +10,14 @@ from itertools import product
 import numpy as np
 from scipy import sparse
 
-from pipelines.experiments.melu_data import Ratings, Tasks, absolute_error
+from pipelines.experiments.melu_data import FEWEST, MOST, Ratings, Tasks, absolute_error
 from recsys.types import FloatArray
 
 ITEM_SHRINKS, USER_SHRINKS, RIDGES = (2.0, 5.0, 10.0), (1.0, 3.0, 6.0), (3.0, 10.0, 30.0, 100.0)
+USERS_OF = (None, MOST)  # ratings at most, FEWEST at least; none = everybody
 NEIGHBOURS, SIMILARITY_SHRINKS = (20, 30, 60), (10.0, 50.0, 100.0)
+
+BiasSettings = tuple[float, float, float, int | None]  # shrinkage of items and users, ridge, whose ratings
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Biases:
     """b(u, i) = μ + b_i + b_u, shrunk means; b_i of an item without ratings is what its content says."""
 
     item: FloatArray  # μ + b_i, (item,)
-    settings: tuple[float, float, float]  # shrinkage of items and users, ridge
+    settings: "BiasSettings"
 
     @staticmethod
-    def fit(ratings: Ratings, content: FloatArray, settings: tuple[float, float, float]) -> "Biases":
+    def fit(ratings: Ratings, content: FloatArray, settings: "BiasSettings") -> "Biases":
         """Return the biases of a set of ratings."""
-        item_shrink, _, ridge = settings
+        item_shrink, _, ridge, most = settings
+        if most is not None:
+            ratings = ratings.of_users_with(FEWEST, most)
         items = len(content)
         count = np.bincount(ratings.item, minlength=items)
         mean = float(ratings.rating.mean())
@@ -93,7 +98,7 @@ class ItemKnn:
 
 def tuned_biases(ratings: Ratings, content: FloatArray, judged: list[Tasks]) -> Biases:
     """Return the biases that err least on validation tasks, the mean over kinds."""
-    grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES)
+    grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES, USERS_OF)
     return min(
         (Biases.fit(ratings, content, choice) for choice in grid), key=lambda made: error(made, judged)
     )

@@ -1,13 +1,13 @@
 """The outer loop: learn a prior from which a few events are enough, and forget nothing about old users.
 
-L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one
-minus the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do
-afterwards. Old tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus
-the squared distance of Q on logged actions from the pretrained Q, which keeps its values, plus `distill_weight` times
-KL( softmax(Q_pretrained / T) ‖ softmax(Q / T) ) over sampled items, which keeps its order: what was learnt from old users
-is not learnt over (Li and Hoiem 2016, Learning without Forgetting). What else a user takes in the training part of their
-history is no rival of a query; nor of the logged item, if `old_rivals` spares it, so that L_old asks what a user takes at
-all rather than what comes next.
+L_meta = (1/N_new) Σ L_new + (1/N_old) Σ L_old. New tasks are users whom pretraining has not seen: L_new is one minus
+the chance that an item drawn from softmax(Q_u / T), adapted to their support, is among what they do afterwards. Old
+tasks are replayed in prior mode: L_old is the cross-entropy of the logged item without support, plus the squared
+distance of Q on logged actions from the pretrained Q, which keeps its values, plus `distill_weight` times KL(
+softmax(Q_pretrained / T) ‖ softmax(Q / T) ) over sampled items, which keeps its order: what was learnt from old users
+is not learnt over (Li and Hoiem 2016, Learning without Forgetting). What else a user takes in the training part of
+their history is no rival of a query; nor of the logged item, if `old_rivals` spares it, so that L_old asks what a user
+takes at all rather than what comes next.
 """
 
 import math

@@ -81,7 +81,7 @@ def test_whole_stars_are_stars(cold: Tasks) -> None:
 def test_told_ratings_teach_the_taste_and_new_items_are_known_by_content(
     movies: Movies, cold: Tasks, head: RatingHead
 ) -> None:
-    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0))
+    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0, None))
     nothing, told = head.guess(movies, cold, shots=0), head.guess(movies, cold)
     assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, biases.guess(cold)).mean()
     assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, nothing).mean()
@@ -101,7 +101,7 @@ def test_nothing_told_is_the_start_exactly(movies: Movies, cold: Tasks, head: Ra
 
 
 def test_item_knn_falls_back_on_biases_where_nothing_is_similar(movies: Movies, cold: Tasks) -> None:
-    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0))
+    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0, None))
     found = ItemKnn.fit(movies.parts[WARM], biases, (30, 10.0)).guess(cold)
     new = cold.item >= ITEMS - 10
     assert found[new] == pytest.approx(biases.guess(cold)[new])
@@ -135,3 +135,10 @@ def test_the_blend_takes_the_share_that_errs_least(cold: Tasks) -> None:
     assert chosen_share(above, below, cold) == 0.75
     assert blended(above, below, 0.75) == pytest.approx(cold.rating, abs=1e-5)
     assert chosen_share(cold.rating, below, cold) == 0.0
+
+
+def test_a_head_may_learn_from_users_of_few_ratings_alone() -> None:
+    user = np.repeat(np.arange(3, dtype=np.int32), (2, 15, 40))
+    ratings = Ratings(user, np.arange(57, dtype=np.int32), np.ones(57, np.float32))
+    assert np.unique(ratings.of_users_with(13, 39).user).tolist() == [1]
+    assert len(ratings.of_users_with(2, 40)) == 57
