@@ -85,6 +85,7 @@ class Judged:
 
     ratings: Ratings
     tasks: list[Tasks]  # old films, films as if new
+    past: Tasks  # those of films as if new, with what their users rated of old films told too
 
     @staticmethod
     def of(movies: Movies, seed: int) -> "Judged":
@@ -92,10 +93,9 @@ class Judged:
         warm, chance = movies.parts[WARM], numpy_generator(seed, "melu-validation")
         held = np.isin(warm.user, chance.permutation(np.unique(warm.user))[:VALIDATION_USERS])
         new = movies.year[warm.item] >= NEW_FROM
-        return Judged(
-            warm.at(np.flatnonzero(~held & ~new)),
-            [tasks(warm.at(np.flatnonzero(held & part)), chance) for part in (~new, new)],
-        )
+        asked = [tasks(warm.at(np.flatnonzero(held & part)), chance) for part in (~new, new)]
+        past = with_earlier(asked[1], warm.at(np.flatnonzero(held & ~new)), EARLIER, chance)
+        return Judged(warm.at(np.flatnonzero(~held & ~new)), asked, past)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,6 +125,7 @@ class Chosen:
     knn: ItemKnn
     head: HeadSettings
     share: float  # of the biases in the blend
+    past_share: float  # the same where the past is told
 
 
 def chosen(movies: Movies, judged: Judged, seed: int) -> tuple[list[Chosen], list[dict[str, Any]]]:
@@ -137,8 +138,12 @@ def chosen(movies: Movies, judged: Judged, seed: int) -> tuple[list[Chosen], lis
         guesses = [head.guess(movies, asked) for head in heads]
         errors = [float(absolute_error(asked, guess).mean()) for guess in guesses]
         best = int(np.argmin(errors))
-        share = chosen_share(guesses[best], biases.guess(asked), asked)
-        found.append(Chosen(biases, knn, HEADS[best], share))
+        some = [heads[best], *(seeded_head(movies, judged.ratings, HEADS[best], seed, n) for n in (1, 2))]
+        shares = [
+            chosen_share(mean_guess(some, movies, told), biases.guess(told), told)
+            for told in (asked, judged.past)
+        ]
+        found.append(Chosen(biases, knn, HEADS[best], *shares))
         tried += [
             {"kind": kind, BIAS: error(biases, [asked]), KNN: error(knn, [asked])},
             *({"kind": kind, "mae": mae} | asdict(one) for mae, one in zip(errors, HEADS, strict=True)),
@@ -152,7 +157,11 @@ def run_seed(movies: Movies, seed: int) -> dict[str, Any]:
     report: dict[str, Any] = {
         "validation": tried,
         "settings": {
-            kind: {HEAD: asdict(one.head), BIAS: one.biases.settings, "share of bias": one.share}
+            kind: {
+                HEAD: asdict(one.head),
+                BIAS: one.biases.settings,
+                "share of bias": (one.share, one.past_share),
+            }
             for kind, one in zip(KINDS, choices, strict=True)
         },
         "parts": {},
@@ -183,7 +192,7 @@ def marked(movies: Movies, choice: Chosen, parts: Sequence[str], seed: int) -> d
         if part == "item_cold":
             past = with_earlier(cold, warm, EARLIER, numpy_generator(seed, "melu-past"))
             guesses |= {BIAS + PAST: biases.guess(past), HEAD + PAST: mean_guess(heads, movies, past)}
-            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], choice.share)
+            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], choice.past_share)
         marks = {
             rival: {measure: mark(cold, guess) for measure, mark in MEASURES.items()}
             for rival, guess in guesses.items()
