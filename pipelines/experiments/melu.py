@@ -18,7 +18,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from pipelines.experiments.melu_data import (  # noqa: E402
     ndcg3,
     read,
     tasks,
+    with_earlier,
 )
 from pipelines.experiments.melu_head import HeadSettings, RatingHead, learn  # noqa: E402
 from pipelines.experiments.melu_peers import (  # noqa: E402
@@ -244,18 +245,6 @@ def mean_guess(
     """Return the mean of the heads' guesses, (task, 10)."""
     guess: FloatArray = np.mean([head.guess(movies, asked, shots) for head in heads], axis=0)
     return guess
-
-
-def with_earlier(asked: Tasks, ratings: Ratings, most: int, generator: np.random.Generator) -> Tasks:
-    """Return the tasks with up to `most` random ratings that each user has among `ratings` told as well."""
-    known, support = ratings.by_user(), []
-    for user, (items, values) in zip(asked.user.tolist(), asked.support, strict=True):
-        earlier_items, earlier = known.get(user, (items[:0], values[:0]))
-        chosen = generator.permutation(len(earlier))[:most]
-        support.append(
-            (np.concatenate([items, earlier_items[chosen]]), np.concatenate([values, earlier[chosen]]))
-        )
-    return replace(asked, support=support)
 
 
 def interval(values: FloatArray, seed: int, name: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ the support. Metrics are means over users: absolute error of the rating, and NDC
 user's ten (the published figures have a linear gain, under which a random order gets .80).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,18 @@ def tasks(ratings: Ratings, generator: np.random.Generator) -> Tasks:
         rating.append(values[asked])
         support.append((items[told], values[told]))
     return Tasks(np.array(users, np.int32), support, np.stack(item), np.stack(rating))
+
+
+def with_earlier(asked: Tasks, ratings: Ratings, most: int, generator: np.random.Generator) -> Tasks:
+    """Return the tasks with up to `most` random ratings that each user has among `ratings` told as well."""
+    known, support = ratings.by_user(), []
+    for user, (items, values) in zip(asked.user.tolist(), asked.support, strict=True):
+        earlier_items, earlier = known.get(user, (items[:0], values[:0]))
+        chosen = generator.permutation(len(earlier))[:most]
+        support.append(
+            (np.concatenate([items, earlier_items[chosen]]), np.concatenate([values, earlier[chosen]]))
+        )
+    return replace(asked, support=support)
 
 
 def absolute_error(asked: Tasks, guess: FloatArray, *, whole_stars: bool = False) -> FloatArray:

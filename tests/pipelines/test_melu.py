@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.experiments.melu import blended, chosen_share, with_earlier
+from pipelines.experiments.melu import blended, chosen_share
 from pipelines.experiments.melu_data import (
     QUERY,
     WARM,
@@ -15,6 +15,7 @@ from pipelines.experiments.melu_data import (
     ndcg3,
     read,
     tasks,
+    with_earlier,
 )
 from pipelines.experiments.melu_head import HeadSettings, RatingHead, learn, padded
 from pipelines.experiments.melu_peers import Biases, ItemKnn
