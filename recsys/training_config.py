@@ -230,9 +230,18 @@ class DistillConfig(Frozen):
     temperature: PositiveFloat = 0.1
     kl_weight: float = Field(default=1.0, ge=0)
     advantage_weight: float = Field(default=1.0, ge=0)
-    next_item_weight: float = Field(default=0.2, ge=0)
+    next_item_weight: float = Field(default=0.0, ge=0)  # the hard label; a teacher knows better
     adapted_weight: float = Field(default=1.0, ge=0)
     prior_rate: float = Field(
         default=0.1, ge=0
     )  # learning rate of the student's adaptation prior over its network's
     patience: Positive = 3
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> "DistillConfig":
+        if not self.from_teacher and self.next_item_weight == 0:
+            raise ValueError(
+                "distill.next_item_weight is 0, must be above 0 where distill.from_teacher is false: the log is all "
+                "that such a student learns from; set it to 1"
+            )
+        return self

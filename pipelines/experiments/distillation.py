@@ -53,7 +53,7 @@ VARIANTS: dict[str, list[str]] = {
     ENSEMBLE: [],
     "no KL": ["distill.kl_weight=0"],
     "no advantages": ["distill.advantage_weight=0"],
-    "no next item": ["distill.next_item_weight=0"],
+    "hard next item": ["distill.next_item_weight=0.2"],
     "no adapted states": ["distill.adapted_weight=0"],
     "no candidates of the index": ["distill.index_top=0"],
     "GRU": ["distill.encoder=recurrent"],

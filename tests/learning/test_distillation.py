@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from recsys.adaptation import AdaptationPrior
 from recsys.config import DistillConfig
@@ -39,7 +40,8 @@ SHOTS = torch.tensor([1, 2, 3, 4, 5, 6])
 
 
 def distiller(members: list[Learner], **settings: object) -> Distiller:
-    config = DistillConfig(**{"teacher_top": 8, "index_top": 4, "random_candidates": 10, **settings})
+    small = {"teacher_top": 8, "index_top": 4, "random_candidates": 10, "next_item_weight": 0.2}
+    config = DistillConfig(**{**small, **settings})
     chance = torch.Generator().manual_seed(0)
     return Distiller(Teacher.of(members), student_of(teacher(0)), config, 0.5, chance)
 
@@ -113,3 +115,9 @@ def test_without_a_teacher_the_student_learns_next_items_and_returns_of_the_log(
         losses.total.backward()
         optimizer.step()
     assert losses.next_item < 0.6 * first.next_item
+
+
+def test_a_student_without_a_teacher_must_have_the_log_to_learn_from() -> None:
+    with pytest.raises(ValidationError, match="next_item_weight is 0, must be above 0 where"):
+        DistillConfig(from_teacher=False)
+    assert DistillConfig(from_teacher=False, next_item_weight=1).kl_weight == 1.0
