@@ -3,15 +3,15 @@
     python -m pipelines.experiments.melu --data FOLDER --seeds 7,8,9 --out FILE
 
 FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv. Everything learns from
-the ratings of old users for old films alone: of all of them, or of those with as few ratings as the protocol's tasks
-have, who rate as its users do. Settings, that one and the baselines' too, are chosen on old users held out, for old
-films and for new ones apart (the newest old films are held out as if new); then all is fitted again on warm ratings
-and the three cold partitions are met once a seed. The head is the mean of HEADS_EACH that differ by chance alone. For
-new films a row blends it with the biases, which know them by a ridge on content; the share is chosen on films held
-out. Old users have rated old films before; in rows that end in ", with the past" they are told too, EARLIER of them at
-most: the protocol withholds them, a recommender knows them. Guesses are reported as they are and as whole stars, which
-err less: the median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired
-over users.
+the ratings of old users for old films alone: what guesses old films from all of them, what guesses new films from
+users of 13 to 100 ratings, whom the paper trains on and who rate as its tasks do. Settings, the baselines' too, are
+chosen on old users held out, for new films with the newest old films held out as if new; then all is fitted again on
+warm ratings and the three cold partitions are met once a seed. The head is the mean of HEADS_EACH that differ by
+chance alone. For new films a row blends it with the biases, which know them by a ridge on content; the share is chosen
+on films held out. Old users have rated old films before; in rows that end in ", with the past" they are told too,
+EARLIER of them at most: the protocol withholds them, a recommender knows them. Guesses are reported as they are and as
+whole stars, which err less: the median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1.
+Differences are paired over users.
 """
 
 import argparse
@@ -56,23 +56,24 @@ from recsys.randomness import derive_seed, numpy_generator  # noqa: E402
 from recsys.types import FloatArray  # noqa: E402
 
 VALIDATION_USERS, NEW_FROM = 400, 1996
-HEADS_EACH, EARLIER = 5, 90
-HEADS = (
-    *(
-        HeadSettings(features=features, hidden_ids=share, weight_decay=decay)
+HEADS_EACH, JUDGED_EACH, EARLIER = 5, 3, 90
+KINDS = ("old films", "new films")  # as Judged.tasks has them
+PARTS = {"user_cold": KINDS[0], "item_cold": KINDS[1], "user_and_item_cold": KINDS[1]}
+WHOSE = {KINDS[0]: None, KINDS[1]: MOST}  # ratings: of users with so many at most, FEWEST at least
+HEADS = {
+    KINDS[0]: [
+        HeadSettings(features=features, hidden_ids=share, weight_decay=decay, most=WHOSE[KINDS[0]])
         for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
-    ),
-    *(
-        HeadSettings(features=features, hidden_ids=share, epochs=epochs, most=MOST)
+    ],
+    KINDS[1]: [
+        HeadSettings(features=features, hidden_ids=share, epochs=epochs, most=WHOSE[KINDS[1]])
         for features, share, epochs in product((32, 64), (0.8, 0.95), (12, 24))
-    ),
-)
+    ],
+}
 HEAD, ONE, UNADAPTED = "Bayesian head", "Bayesian head, one alone", "Bayesian head, nothing told"
 KNN, BIAS, PAST = "item-kNN", "user and item bias", ", with the past"
 BLEND, SHARES = "Bayesian head and bias", (0.0, 0.25, 0.5, 0.75)  # of the bias in the blend
 SHOTS = (1, 3, 5, 10, 20)
-KINDS = ("old films", "new films")  # as Judged.tasks has them
-PARTS = {"user_cold": KINDS[0], "item_cold": KINDS[1], "user_and_item_cold": KINDS[1]}
 MEASURES: dict[str, Callable[[Tasks, FloatArray], FloatArray]] = {
     "MAE": absolute_error,
     "MAE, whole stars": lambda asked, guess: absolute_error(asked, guess, whole_stars=True),
@@ -107,12 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[7, 8, 9])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(KINDS))
     asked = parser.parse_args(arguments)
+    if unknown := set(asked.kinds) - set(KINDS):
+        parser.error(f"--kinds names {sorted(unknown)}; choose among {', '.join(KINDS)}")
     torch.set_num_threads(1)
     movies = read(asked.data)
     runs: dict[str, Any] = {}
     for seed in asked.seeds:
-        runs[str(seed)] = run_seed(movies, seed)
+        runs[str(seed)] = run_seed(movies, seed, asked.kinds)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     print(markdown(runs))
@@ -129,45 +133,35 @@ class Chosen:
     past_share: float  # the same where the past is told
 
 
-def chosen(movies: Movies, judged: Judged, seed: int) -> tuple[list[Chosen], list[dict[str, Any]]]:
-    """Return the choices for old and for new films, and what each head's settings erred."""
-    heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS]
-    found, tried = [], []
-    for kind, asked in zip(KINDS, judged.tasks, strict=True):
-        biases = tuned_biases(judged.ratings, movies.content, [asked])
-        knn = tuned_item_knn(judged.ratings, biases, [asked])
-        guesses = [head.guess(movies, asked) for head in heads]
-        errors = [float(absolute_error(asked, guess).mean()) for guess in guesses]
-        best = int(np.argmin(errors))
-        some = [heads[best], *(seeded_head(movies, judged.ratings, HEADS[best], seed, n) for n in (1, 2))]
-        shares = [
-            chosen_share(mean_guess(some, movies, told), biases.guess(told), told)
-            for told in (asked, judged.past)
-        ]
-        found.append(Chosen(biases, knn, HEADS[best], *shares))
-        tried += [
-            {"kind": kind, BIAS: error(biases, [asked]), KNN: error(knn, [asked])},
-            *({"kind": kind, "mae": mae} | asdict(one) for mae, one in zip(errors, HEADS, strict=True)),
-        ]
-    return found, tried
+def chosen(movies: Movies, judged: Judged, kind: str, seed: int) -> tuple[Chosen, list[dict[str, Any]]]:
+    """Return the choice for old or for new films, and what every head's settings erred."""
+    asked = judged.tasks[KINDS.index(kind)]
+    biases = tuned_biases(judged.ratings, movies.content, asked, WHOSE[kind])
+    knn = tuned_item_knn(judged.ratings, biases, asked)
+    heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS[kind]]
+    errors = [float(absolute_error(asked, head.guess(movies, asked)).mean()) for head in heads]
+    best = HEADS[kind][int(np.argmin(errors))]
+    some = [seeded_head(movies, judged.ratings, best, seed, number) for number in range(JUDGED_EACH)]
+    shares = [
+        chosen_share(mean_guess(some, movies, told), biases.guess(told), told)
+        for told in (asked, judged.past)
+    ]
+    tried = [asdict(one) | {"mae": mae} for mae, one in zip(errors, HEADS[kind], strict=True)]
+    tried += [{"policy": BIAS, "mae": error(biases, asked)}, {"policy": KNN, "mae": error(knn, asked)}]
+    return Chosen(biases, knn, best, *shares), tried
 
 
-def run_seed(movies: Movies, seed: int) -> dict[str, Any]:
+def run_seed(movies: Movies, seed: int, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
     """Choose settings, fit again, and mark every policy on the cold partitions."""
-    choices, tried = chosen(movies, Judged.of(movies, seed), seed)
-    report: dict[str, Any] = {
-        "validation": tried,
-        "settings": {
-            kind: {
-                HEAD: asdict(one.head),
-                BIAS: one.biases.settings,
-                "share of bias": (one.share, one.past_share),
-            }
-            for kind, one in zip(KINDS, choices, strict=True)
-        },
-        "parts": {},
-    }
-    for kind, choice in zip(KINDS, choices, strict=True):
+    judged = Judged.of(movies, seed)
+    report: dict[str, Any] = {"validation": {}, "settings": {}, "parts": {}}
+    for kind in kinds:
+        choice, report["validation"][kind] = chosen(movies, judged, kind, seed)
+        report["settings"][kind] = {
+            HEAD: asdict(choice.head),
+            BIAS: choice.biases.settings,
+            "share of bias": (choice.share, choice.past_share),
+        }
         report["parts"] |= marked(movies, choice, [part for part in COLD if PARTS[part] == kind], seed)
     return report
 

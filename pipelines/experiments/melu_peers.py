@@ -10,11 +10,10 @@ from itertools import product
 import numpy as np
 from scipy import sparse
 
-from pipelines.experiments.melu_data import FEWEST, MOST, Ratings, Tasks, absolute_error
+from pipelines.experiments.melu_data import FEWEST, Ratings, Tasks, absolute_error
 from recsys.types import FloatArray
 
 ITEM_SHRINKS, USER_SHRINKS, RIDGES = (2.0, 5.0, 10.0), (1.0, 3.0, 6.0), (3.0, 10.0, 30.0, 100.0)
-USERS_OF = (None, MOST)  # ratings at most, FEWEST at least; none = everybody
 NEIGHBOURS, SIMILARITY_SHRINKS = (20, 30, 60), (10.0, 50.0, 100.0)
 
 BiasSettings = tuple[float, float, float, int | None]  # shrinkage of items and users, ridge, whose ratings
@@ -96,15 +95,15 @@ class ItemKnn:
         return guess
 
 
-def tuned_biases(ratings: Ratings, content: FloatArray, judged: list[Tasks]) -> Biases:
-    """Return the biases that err least on validation tasks, the mean over kinds."""
-    grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES, USERS_OF)
+def tuned_biases(ratings: Ratings, content: FloatArray, judged: Tasks, most: int | None) -> Biases:
+    """Return the biases that err least on validation tasks, learnt from users of so many ratings at most."""
+    grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES, (most,))
     return min(
         (Biases.fit(ratings, content, choice) for choice in grid), key=lambda made: error(made, judged)
     )
 
 
-def tuned_item_knn(ratings: Ratings, biases: Biases, judged: list[Tasks]) -> ItemKnn:
+def tuned_item_knn(ratings: Ratings, biases: Biases, judged: Tasks) -> ItemKnn:
     """Return the neighbourhoods that err least on validation tasks."""
     grid = product(NEIGHBOURS, SIMILARITY_SHRINKS)
     return min(
@@ -112,6 +111,6 @@ def tuned_item_knn(ratings: Ratings, biases: Biases, judged: list[Tasks]) -> Ite
     )
 
 
-def error(made: Biases | ItemKnn, judged: list[Tasks]) -> float:
-    """Return the mean absolute error over kinds of tasks."""
-    return float(np.mean([absolute_error(asked, made.guess(asked)).mean() for asked in judged]))
+def error(made: Biases | ItemKnn, judged: Tasks) -> float:
+    """Return the mean absolute error."""
+    return float(absolute_error(judged, made.guess(judged)).mean())
