@@ -136,7 +136,7 @@ class Chosen:
 def chosen(movies: Movies, judged: Judged, kind: str, seed: int) -> tuple[Chosen, list[dict[str, Any]]]:
     """Return the choice for old or for new films, and what every head's settings erred."""
     asked = judged.tasks[KINDS.index(kind)]
-    biases = tuned_biases(judged.ratings, movies.content, asked, WHOSE[kind])
+    biases = tuned_biases(judged.ratings, movies, asked, WHOSE[kind])
     knn = tuned_item_knn(judged.ratings, biases, asked)
     heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS[kind]]
     errors = [float(absolute_error(asked, head.guess(movies, asked)).mean()) for head in heads]
@@ -169,7 +169,7 @@ def run_seed(movies: Movies, seed: int, kinds: Sequence[str] = KINDS) -> dict[st
 def marked(movies: Movies, choice: Chosen, parts: Sequence[str], seed: int) -> dict[str, Any]:
     """Return the marks of every policy on partitions that one choice is for."""
     warm = movies.parts[WARM]
-    biases = Biases.fit(warm, movies.content, choice.biases.settings)
+    biases = Biases.fit(warm, movies, choice.biases.settings)
     knn = ItemKnn.fit(warm, biases, choice.knn.settings)
     heads = [seeded_head(movies, warm, choice.head, seed, number) for number in range(HEADS_EACH)]
     report = {}

@@ -6,6 +6,8 @@ the support. Metrics are means over users: absolute error of the rating, and NDC
 user's ten (the published figures have a linear gain, under which a random order gets .80).
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from recsys.types import FloatArray, IntArray
 QUERY, FEWEST, MOST, CUTOFF = 10, 13, 100, 3
 WARM = "warm"
 COLD = {"user_cold": "new users", "item_cold": "new items", "user_and_item_cold": "new users, new items"}
+EARLIER_FILMS = 3
 YEARS = (1940, 1950, 1960, 1970, 1980, 1985, 1990, 1993, 1995, 1996, 1997, 1998, 1999)
 
 
@@ -72,6 +75,9 @@ class Movies:
     attributes: IntArray  # (user, attribute), codes from 1
     attribute_sizes: tuple[int, ...]
     year: FloatArray  # (item,)
+    earlier: (
+        IntArray  # (item, EARLIER_FILMS): the newest films before it of its series, -1 where there is none
+    )
 
 
 def read(folder: Path) -> Movies:
@@ -112,7 +118,30 @@ def read(folder: Path) -> Movies:
         np.column_stack(codes).astype(np.int64),
         tuple(int(code.max()) for code in codes),
         year,
+        films_before(movies["title"].tolist(), year),
     )
+
+
+def films_before(titles: Sequence[str], year: FloatArray) -> IntArray:
+    """Return the newest films before each with the same stem of a title, (film, EARLIER_FILMS), or -1."""
+    alike: dict[str, list[int]] = {}
+    for film in np.argsort(-year, kind="stable").tolist():
+        alike.setdefault(stem(titles[film]), []).append(film)
+    found = np.full((len(titles), EARLIER_FILMS), -1, np.int32)
+    for name, films in alike.items():
+        for film in films if name else []:
+            before = [other for other in films if year[other] < year[film]][:EARLIER_FILMS]
+            found[film, : len(before)] = before
+    return found
+
+
+def stem(title: str) -> str:
+    """Return a title without year, article, subtitle and number: what films of one series share."""
+    said = re.sub(r"\s*\([^)]*\)", "", title).lower()
+    said = re.split(r":| - ", re.sub(r",\s*(the|a|an)$", "", said.strip()))[0]
+    said = re.sub(r"\s+(part|episode|volume|vol)\b.*$", "", said)
+    said = re.sub(r"\s+(\d+|[ivx]+)$", "", said.strip())
+    return re.sub(r"[^a-z0-9 ]", "", said).strip()
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 r(u, i) = b_i + w_uᵀφ(i) with w_u from AdaptationPrior.adapt, the code that ranks and serves; evidence of a rating is
 what it says beyond b_i. φ(i) and b_i are an id part plus a linear map of content; the content holds a one, so that a
-user's level is one of the features. In half of the batches most ids are hidden, so that content alone must do: that is
-what a new item is. A user's start w_0 comes from attributes and from the set of rated pairs (amortised_prior.py).
+user's level is one of the features. In half of the batches most ids are hidden, so that content and the ids of
+earlier films of the series must do: that is what a new item is. A user's start w_0 comes from attributes and from the
+set of rated pairs (amortised_prior.py).
 """
 
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class RatingHead(nn.Module):
 
     known: torch.Tensor
     content: torch.Tensor
+    earlier: torch.Tensor
 
     def __init__(self, movies: Movies, ratings: Ratings, settings: HeadSettings) -> None:
         super().__init__()
@@ -49,6 +51,8 @@ class RatingHead(nn.Module):
         bias = np.bincount(ratings.item, weights=ratings.rating - mean, minlength=items) / (count + 5.0)
         self.register_buffer("known", torch.from_numpy(count > 0))
         self.register_buffer("content", torch.from_numpy(movies.content))
+        self.register_buffer("earlier", torch.from_numpy(movies.earlier).long())
+        self.likeness = nn.Parameter(torch.full((2,), 0.5))  # of a new film to films before it: taste, bias
         self.id = nn.Parameter(torch.randn(items, settings.features) * 0.05)
         self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
         self.mean = nn.Parameter(torch.tensor(mean))
@@ -65,9 +69,13 @@ class RatingHead(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (φ, b) of items of any shape; ids of new and of `hidden` items, (item,), do not speak."""
         speaks = self.known[item] if hidden is None else self.known[item] & ~hidden[item]
-        content = self.content[item]
-        bias = self.mean + self.bias_map(content)[..., 0] + self.bias[item] * speaks
-        return self.id[item] * speaks[..., None] + self.map(content), bias
+        content, before = self.content[item], self.earlier[item]
+        told = (before >= 0) & self.known[before] & ~speaks[..., None]  # a film that speaks needs no other
+        share = told / told.sum(dim=-1, keepdim=True).clamp(min=1)
+        own = self.id[item] * speaks[..., None]
+        alike = self.likeness[0] * (self.id[before] * share[..., None]).sum(dim=-2)
+        bias = self.bias[item] * speaks + self.likeness[1] * (self.bias[before] * share).sum(dim=-1)
+        return own + alike + self.map(content), self.mean + self.bias_map(content)[..., 0] + bias
 
     def forward(
         self,

@@ -10,10 +10,11 @@ from itertools import product
 import numpy as np
 from scipy import sparse
 
-from pipelines.experiments.melu_data import FEWEST, Ratings, Tasks, absolute_error
+from pipelines.experiments.melu_data import FEWEST, Movies, Ratings, Tasks, absolute_error
 from recsys.types import FloatArray
 
 ITEM_SHRINKS, USER_SHRINKS, RIDGES = (2.0, 5.0, 10.0), (1.0, 3.0, 6.0), (3.0, 10.0, 30.0, 100.0)
+SERIES_SCALE = 3.0  # of the bias of films before: the ridge then shrinks it less than a genre
 NEIGHBOURS, SIMILARITY_SHRINKS = (20, 30, 60), (10.0, 50.0, 100.0)
 
 BiasSettings = tuple[float, float, float, int | None]  # shrinkage of items and users, ridge, whose ratings
@@ -27,17 +28,22 @@ class Biases:
     settings: "BiasSettings"
 
     @staticmethod
-    def fit(ratings: Ratings, content: FloatArray, settings: "BiasSettings") -> "Biases":
+    def fit(ratings: Ratings, movies: Movies, settings: "BiasSettings") -> "Biases":
         """Return the biases of a set of ratings."""
         item_shrink, _, ridge, most = settings
         if most is not None:
             ratings = ratings.of_users_with(FEWEST, most)
-        items = len(content)
+        items = len(movies.content)
         count = np.bincount(ratings.item, minlength=items)
         mean = float(ratings.rating.mean())
         total = np.bincount(ratings.item, weights=ratings.rating - mean, minlength=items)
         bias = total / (count + item_shrink)
         known = count > 0
+        series = (movies.earlier >= 0) & known[
+            movies.earlier
+        ]  # a film may follow others whose ratings are known
+        before = (bias[movies.earlier] * series).sum(axis=1) / np.maximum(series.sum(axis=1), 1)
+        content = np.column_stack([movies.content, series.any(axis=1), SERIES_SCALE * before])
         weighed = content[known] * (count[known, None] / count.mean())
         gram = content[known].T @ weighed + ridge * np.eye(content.shape[1])
         slope = np.linalg.solve(gram, weighed.T @ bias[known])
@@ -95,12 +101,10 @@ class ItemKnn:
         return guess
 
 
-def tuned_biases(ratings: Ratings, content: FloatArray, judged: Tasks, most: int | None) -> Biases:
+def tuned_biases(ratings: Ratings, movies: Movies, judged: Tasks, most: int | None) -> Biases:
     """Return the biases that err least on validation tasks, learnt from users of so many ratings at most."""
     grid = product(ITEM_SHRINKS, USER_SHRINKS, RIDGES, (most,))
-    return min(
-        (Biases.fit(ratings, content, choice) for choice in grid), key=lambda made: error(made, judged)
-    )
+    return min((Biases.fit(ratings, movies, choice) for choice in grid), key=lambda made: error(made, judged))
 
 
 def tuned_item_knn(ratings: Ratings, biases: Biases, judged: Tasks) -> ItemKnn:

@@ -1,5 +1,7 @@
 """The MeLU protocol: its marks where they are known, and a head that learns a taste that is there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from pipelines.experiments.melu_data import (
     Ratings,
     Tasks,
     absolute_error,
+    films_before,
     ndcg3,
     read,
+    stem,
     tasks,
     with_earlier,
 )
@@ -37,7 +41,9 @@ def movies() -> Movies:
     everything = Ratings(user, item, level.astype(np.float32))
     old = (user < 180) & (item < ITEMS - 10)
     parts = {WARM: everything.at(np.flatnonzero(old)), "cold": everything.at(np.flatnonzero(user >= 180))}
-    return Movies(parts, content, np.ones((USERS, 1), np.int64), (1,), np.full(ITEMS, 1990.0))
+    return Movies(
+        parts, content, np.ones((USERS, 1), np.int64), (1,), np.full(ITEMS, 1990.0), np.full((ITEMS, 3), -1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def test_whole_stars_are_stars(cold: Tasks) -> None:
 def test_told_ratings_teach_the_taste_and_new_items_are_known_by_content(
     movies: Movies, cold: Tasks, head: RatingHead
 ) -> None:
-    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0, None))
+    biases = Biases.fit(movies.parts[WARM], movies, (2.0, 3.0, 3.0, None))
     nothing, told = head.guess(movies, cold, shots=0), head.guess(movies, cold)
     assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, biases.guess(cold)).mean()
     assert absolute_error(cold, told).mean() < 0.5 * absolute_error(cold, nothing).mean()
@@ -102,7 +108,7 @@ def test_nothing_told_is_the_start_exactly(movies: Movies, cold: Tasks, head: Ra
 
 
 def test_item_knn_falls_back_on_biases_where_nothing_is_similar(movies: Movies, cold: Tasks) -> None:
-    biases = Biases.fit(movies.parts[WARM], movies.content, (2.0, 3.0, 3.0, None))
+    biases = Biases.fit(movies.parts[WARM], movies, (2.0, 3.0, 3.0, None))
     found = ItemKnn.fit(movies.parts[WARM], biases, (30, 10.0)).guess(cold)
     new = cold.item >= ITEMS - 10
     assert found[new] == pytest.approx(biases.guess(cold)[new])
@@ -143,3 +149,37 @@ def test_a_head_may_learn_from_users_of_few_ratings_alone() -> None:
     ratings = Ratings(user, np.arange(57, dtype=np.int32), np.ones(57, np.float32))
     assert np.unique(ratings.of_users_with(13, 39).user).tolist() == [1]
     assert len(ratings.of_users_with(2, 40)) == 57
+
+
+def test_a_film_follows_the_newest_ones_before_it_of_the_same_series() -> None:
+    titles = ["Toy Story (1995)", "Toy Story 2 (1999)", "Rocky (1976)", "Rocky II (1979)", "Rocky V (1990)"]
+    titles += ["Heat (1995)", "Star Wars: Episode V - The Empire Strikes Back (1980)"]
+    titles += ["Star Wars: Episode I - The Phantom Menace (1999)"]
+    year = np.array([1995, 1999, 1976, 1979, 1990, 1995, 1980, 1999.0])
+    found = films_before(titles, year)
+    assert [row[row >= 0].tolist() for row in found] == [[], [0], [], [2], [3, 2], [], [], [6]]
+    assert stem("Mummy, The (1999)") == "mummy"
+
+
+def test_a_new_film_is_guessed_by_the_films_before_it(movies: Movies, head: RatingHead) -> None:
+    """The last ten items are new; if they follow films that everybody loves, biases and heads expect more of them."""
+    loved = movies.parts[WARM]
+    rating = np.where(loved.item < 5, 5.0, loved.rating).astype(np.float32)
+    ratings = Ratings(loved.user, loved.item, rating)
+    series = movies.earlier.copy()
+    series[50:, 0] = np.arange(10) % 5
+    series[10:20, 0] = np.arange(10) % 5  # old films that follow, so that there is something to learn from
+    follows = replace(movies, earlier=series)
+    alone, after = (Biases.fit(ratings, some, (2.0, 3.0, 3.0, None)).item[50:] for some in (movies, follows))
+    assert np.isfinite(after).all()
+    assert not np.allclose(alone, after)
+    with torch.no_grad():
+        item = torch.arange(50, 60)
+        features, bias = head.item(item)
+        head.earlier = torch.from_numpy(series).long()
+        likeness = head.likeness
+        moved, higher = head.item(item)
+        head.earlier = torch.from_numpy(movies.earlier).long()
+        before = torch.from_numpy(series[50:, 0]).long()
+        torch.testing.assert_close(moved - features, likeness[0] * head.id[before])
+        torch.testing.assert_close(higher - bias, likeness[1] * head.bias[before])
