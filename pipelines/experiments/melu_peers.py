@@ -1,6 +1,7 @@
 """Rating baselines of the MeLU protocol: user and item bias, and item-kNN on what biases leave over.
 
-The rating of a new item starts from a ridge regression of item biases on content. Settings are chosen on the tasks of
+The rating of a new item starts from a ridge regression of item biases on content and on the bias of earlier films of
+its series. Settings are chosen on the tasks of
 validation users and validation items, as the head's are.
 """
 
@@ -25,10 +26,10 @@ class Biases:
     """b(u, i) = μ + b_i + b_u, shrunk means; b_i of an item without ratings is what its content says."""
 
     item: FloatArray  # μ + b_i, (item,)
-    settings: "BiasSettings"
+    settings: BiasSettings
 
     @staticmethod
-    def fit(ratings: Ratings, movies: Movies, settings: "BiasSettings") -> "Biases":
+    def fit(ratings: Ratings, movies: Movies, settings: BiasSettings) -> "Biases":
         """Return the biases of a set of ratings."""
         item_shrink, _, ridge, most = settings
         if most is not None:
@@ -39,9 +40,8 @@ class Biases:
         total = np.bincount(ratings.item, weights=ratings.rating - mean, minlength=items)
         bias = total / (count + item_shrink)
         known = count > 0
-        series = (movies.earlier >= 0) & known[
-            movies.earlier
-        ]  # a film may follow others whose ratings are known
+        # a film may follow others of its series whose ratings are known
+        series = (movies.earlier >= 0) & known[movies.earlier]
         before = (bias[movies.earlier] * series).sum(axis=1) / np.maximum(series.sum(axis=1), 1)
         content = np.column_stack([movies.content, series.any(axis=1), SERIES_SCALE * before])
         weighed = content[known] * (count[known, None] / count.mean())

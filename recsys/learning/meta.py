@@ -185,7 +185,7 @@ class MetaLearner:
         old = (negative_before / temperature - correction).log_softmax(dim=1)
         new = (q_negative / temperature - correction).log_softmax(dim=1)
         values = mean((q_chosen - chosen_before) ** 2) / temperature
-        return values, (old.exp() * (old - new)).sum(dim=1).sum() / max(len(old), 1)
+        return values, mean((old.exp() * (old - new)).sum(dim=1))
 
 
 def expected_hits(
