@@ -1,8 +1,7 @@
 """Rating baselines of the MeLU protocol: user and item bias, and item-kNN on what biases leave over.
 
 The rating of a new item starts from a ridge regression of item biases on content and on the bias of earlier films of
-its series. Settings are chosen on the tasks of
-validation users and validation items, as the head's are.
+its series. Settings are chosen on the tasks of validation users and validation items, as the head's are.
 """
 
 from dataclasses import dataclass
