@@ -129,8 +129,7 @@ class Chosen:
     biases: Biases
     knn: ItemKnn
     head: HeadSettings
-    share: float  # of the biases in the blend
-    past_share: float  # the same where the past is told
+    shares: tuple[float, ...]  # of the biases in a blend, past untold and told; none for old films
 
 
 def chosen(movies: Movies, judged: Judged, kind: str, seed: int) -> tuple[Chosen, list[dict[str, Any]]]:
@@ -140,15 +139,20 @@ def chosen(movies: Movies, judged: Judged, kind: str, seed: int) -> tuple[Chosen
     knn = tuned_item_knn(judged.ratings, biases, asked)
     heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS[kind]]
     errors = [float(absolute_error(asked, head.guess(movies, asked)).mean()) for head in heads]
-    best = HEADS[kind][int(np.argmin(errors))]
-    some = [seeded_head(movies, judged.ratings, best, seed, number) for number in range(JUDGED_EACH)]
-    shares = [
-        chosen_share(mean_guess(some, movies, told), biases.guess(told), told)
-        for told in (asked, judged.past)
-    ]
+    best = int(np.argmin(errors))
+    shares: tuple[float, ...] = ()
+    if kind == KINDS[1]:
+        others = (
+            seeded_head(movies, judged.ratings, HEADS[kind][best], seed, n) for n in range(1, JUDGED_EACH)
+        )
+        some = [heads[best], *others]
+        shares = tuple(
+            chosen_share(mean_guess(some, movies, told), biases.guess(told), told)
+            for told in (asked, judged.past)
+        )
     tried = [asdict(one) | {"mae": mae} for mae, one in zip(errors, HEADS[kind], strict=True)]
     tried += [{"policy": BIAS, "mae": error(biases, asked)}, {"policy": KNN, "mae": error(knn, asked)}]
-    return Chosen(biases, knn, best, *shares), tried
+    return Chosen(biases, knn, HEADS[kind][best], shares), tried
 
 
 def run_seed(movies: Movies, seed: int, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def run_seed(movies: Movies, seed: int, kinds: Sequence[str] = KINDS) -> dict[st
         report["settings"][kind] = {
             HEAD: asdict(choice.head),
             BIAS: choice.biases.settings,
-            "share of bias": (choice.share, choice.past_share),
+            "share of bias": choice.shares,
         }
         report["parts"] |= marked(movies, choice, [part for part in COLD if PARTS[part] == kind], seed)
     return report
@@ -182,12 +186,12 @@ def marked(movies: Movies, choice: Chosen, parts: Sequence[str], seed: int) -> d
             ONE: heads[0].guess(movies, cold),
             HEAD: mean_guess(heads, movies, cold),
         }
-        if part != "user_cold":
-            guesses[BLEND] = blended(guesses[HEAD], guesses[BIAS], choice.share)
+        if choice.shares:
+            guesses[BLEND] = blended(guesses[HEAD], guesses[BIAS], choice.shares[0])
         if part == "item_cold":
             past = with_earlier(cold, warm, EARLIER, numpy_generator(seed, "melu-past"))
             guesses |= {BIAS + PAST: biases.guess(past), HEAD + PAST: mean_guess(heads, movies, past)}
-            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], choice.past_share)
+            guesses[BLEND + PAST] = blended(guesses[HEAD + PAST], guesses[BIAS + PAST], choice.shares[1])
         marks = {
             rival: {measure: mark(cold, guess) for measure, mark in MEASURES.items()}
             for rival, guess in guesses.items()
