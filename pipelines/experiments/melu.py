@@ -66,8 +66,8 @@ HEADS = {
         for features, share, decay in product((16, 32), (0.5, 0.8), (1e-3, 1e-2))
     ],
     KINDS[1]: [
-        HeadSettings(features=features, hidden_ids=share, epochs=epochs, most=WHOSE[KINDS[1]])
-        for features, share, epochs in product((32, 64), (0.8, 0.95), (12, 24))
+        HeadSettings(hidden_ids=share, epochs=epochs, weight_decay=decay, most=WHOSE[KINDS[1]])
+        for share, epochs, decay in product((0.6, 0.8), (6, 8), (0.3, 1.0))
     ],
 }
 HEAD, ONE, UNADAPTED = "Bayesian head", "Bayesian head, one alone", "Bayesian head, nothing told"
@@ -85,8 +85,8 @@ MEASURES: dict[str, Callable[[Tasks, FloatArray], FloatArray]] = {
 class Judged:
     """What chooses settings: ratings to learn from, and tasks of users and films that are not among them."""
 
-    ratings: Ratings
-    tasks: list[Tasks]  # old films, films as if new
+    ratings: list[Ratings]  # what is learnt from: without the users held out, without the films as if new
+    tasks: list[Tasks]  # of old films by the users held out, of films as if new by everybody
     past: Tasks  # those of films as if new, with what their users rated of old films told too
 
     @staticmethod
@@ -95,9 +95,9 @@ class Judged:
         warm, chance = movies.parts[WARM], numpy_generator(seed, "melu-validation")
         held = np.isin(warm.user, chance.permutation(np.unique(warm.user))[:VALIDATION_USERS])
         new = movies.year[warm.item] >= NEW_FROM
-        asked = [tasks(warm.at(np.flatnonzero(held & part)), chance) for part in (~new, new)]
-        past = with_earlier(asked[1], warm.at(np.flatnonzero(held & ~new)), EARLIER, chance)
-        return Judged(warm.at(np.flatnonzero(~held & ~new)), asked, past)
+        known = [warm.at(np.flatnonzero(~left_out)) for left_out in (held, new)]
+        asked = [tasks(warm.at(np.flatnonzero(left_out)), chance) for left_out in (held, new)]
+        return Judged(known, asked, with_earlier(asked[1], known[1], EARLIER, chance))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -107,13 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[7, 8, 9])
+    parser.add_argument("--items", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(KINDS))
     asked = parser.parse_args(arguments)
     if unknown := set(asked.kinds) - set(KINDS):
         parser.error(f"--kinds names {sorted(unknown)}; choose among {', '.join(KINDS)}")
     torch.set_num_threads(1)
-    movies = read(asked.data)
+    movies = read(asked.data, asked.items)
     runs: dict[str, Any] = {}
     for seed in asked.seeds:
         runs[str(seed)] = run_seed(movies, seed, asked.kinds)
@@ -134,17 +135,15 @@ class Chosen:
 
 def chosen(movies: Movies, judged: Judged, kind: str, seed: int) -> tuple[Chosen, list[dict[str, Any]]]:
     """Return the choice for old or for new films, and what every head's settings erred."""
-    asked = judged.tasks[KINDS.index(kind)]
-    biases = tuned_biases(judged.ratings, movies, asked, WHOSE[kind])
-    knn = tuned_item_knn(judged.ratings, biases, asked)
-    heads = [seeded_head(movies, judged.ratings, settings, seed) for settings in HEADS[kind]]
+    ratings, asked = judged.ratings[KINDS.index(kind)], judged.tasks[KINDS.index(kind)]
+    biases = tuned_biases(ratings, movies, asked, WHOSE[kind])
+    knn = tuned_item_knn(ratings, biases, asked)
+    heads = [seeded_head(movies, ratings, settings, seed) for settings in HEADS[kind]]
     errors = [float(absolute_error(asked, head.guess(movies, asked)).mean()) for head in heads]
     best = int(np.argmin(errors))
     shares: tuple[float, ...] = ()
     if kind == KINDS[1]:
-        others = (
-            seeded_head(movies, judged.ratings, HEADS[kind][best], seed, n) for n in range(1, JUDGED_EACH)
-        )
+        others = (seeded_head(movies, ratings, HEADS[kind][best], seed, n) for n in range(1, JUDGED_EACH))
         some = [heads[best], *others]
         shares = tuple(
             chosen_share(mean_guess(some, movies, told), biases.guess(told), told)

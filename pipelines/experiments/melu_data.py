@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from pipelines.experiments.melu_items import Details, read_details
 from recsys.errors import UserError
 from recsys.evaluation.ranking import tie_order
 from recsys.types import FloatArray, IntArray
@@ -71,17 +72,21 @@ class Movies:
     """The log with what is known of items and users beforehand."""
 
     parts: dict[str, Ratings]
-    content: FloatArray  # (item, feature): one, genres, released before each of YEARS
+    content: FloatArray  # (item, feature): one, genres, released before each of YEARS, what the item table says
     attributes: IntArray  # (user, attribute), codes from 1
     attribute_sizes: tuple[int, ...]
     year: FloatArray  # (item,)
     earlier: (
         IntArray  # (item, EARLIER_FILMS): the newest films before it of its series, -1 where there is none
     )
+    people: IntArray  # (item, most): codes from 1 of who directed it and acts in it, 0 where there is nobody more
 
 
-def read(folder: Path) -> Movies:
-    """Read ratings.parquet (with `melu_split`), movies.tsv and users.tsv; raises UserError if one is missing."""
+def read(folder: Path, items: Path | None = None) -> Movies:
+    """Read ratings.parquet (with `melu_split`), movies.tsv and users.tsv, and MeLU's table of `items` where there is one.
+
+    Raises UserError if a file is missing or is none of these.
+    """
     for name in ("ratings.parquet", "movies.tsv", "users.tsv"):
         if not (folder / name).exists():
             raise UserError(
@@ -106,9 +111,9 @@ def read(folder: Path) -> Movies:
     )
     year = movies["title"].str.extract(r"\((\d{4})\)\s*$")[0].astype(float).to_numpy()
     genres = MultiLabelBinarizer().fit_transform(movies["genres"].str.split("|"))
-    content = np.column_stack([np.ones(len(year)), genres, *(year < limit for limit in YEARS)]).astype(
-        np.float32
-    )
+    details = Details.none(len(year)) if items is None else read_details(items, item_ids)
+    released = [year < limit for limit in YEARS]
+    content = np.column_stack([np.ones(len(year)), genres, *released, details.content]).astype(np.float32)
     people = _table(folder / "users.tsv", ("user_id", "gender", "age", "occupation", "zip"))
     people = people.set_index("user_id").loc[user_ids]
     codes = [np.unique(people[name], return_inverse=True)[1] + 1 for name in ("gender", "age", "occupation")]
@@ -119,6 +124,7 @@ def read(folder: Path) -> Movies:
         tuple(int(code.max()) for code in codes),
         year,
         films_before(movies["title"].tolist(), year),
+        details.people,
     )
 
 

@@ -2,12 +2,14 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipelines.experiments.melu import blended, chosen_share
+from pipelines.experiments import melu
+from pipelines.experiments.melu import Judged, blended, chosen_share
 from pipelines.experiments.melu_data import (
     QUERY,
     WARM,
@@ -23,7 +25,8 @@ from pipelines.experiments.melu_data import (
     with_earlier,
 )
 from pipelines.experiments.melu_head import HeadSettings, RatingHead, learn, padded
-from pipelines.experiments.melu_peers import Biases, ItemKnn
+from pipelines.experiments.melu_items import read_details
+from pipelines.experiments.melu_peers import Biases, ItemKnn, item_biases
 from recsys.errors import UserError
 
 USERS, ITEMS, GENRES = 240, 60, 4
@@ -43,7 +46,13 @@ def movies() -> Movies:
     old = (user < 180) & (item < ITEMS - 10)
     parts = {WARM: everything.at(np.flatnonzero(old)), "cold": everything.at(np.flatnonzero(user >= 180))}
     return Movies(
-        parts, content, np.ones((USERS, 1), np.int64), (1,), np.full(ITEMS, 1990.0), np.full((ITEMS, 3), -1)
+        parts,
+        content,
+        np.ones((USERS, 1), np.int64),
+        (1,),
+        np.full(ITEMS, 1990.0),
+        np.full((ITEMS, 3), -1),
+        np.zeros((ITEMS, 0), np.int32),
     )
 
 
@@ -114,6 +123,78 @@ def test_item_knn_falls_back_on_biases_where_nothing_is_similar(movies: Movies, 
     new = cold.item >= ITEMS - 10
     assert found[new] == pytest.approx(biases.guess(cold)[new])
     assert absolute_error(cold, found).mean() < absolute_error(cold, biases.guess(cold)).mean()
+
+
+def test_biases_are_fitted_in_turn_as_one_regression_of_the_same_shrinkage_is(movies: Movies) -> None:
+    """Who rates leniently makes no film better: the turns end at the joint ridge solution."""
+    rated = movies.parts[WARM]
+    mean = float(rated.rating.mean())
+    bias, count = item_biases(rated, mean, ITEMS, 5.0, 3.0)
+    design = np.zeros((len(rated), ITEMS + USERS))
+    design[np.arange(len(rated)), rated.item] = design[np.arange(len(rated)), ITEMS + rated.user] = 1.0
+    gram = design.T @ design + np.diag(np.repeat([5.0, 3.0], [ITEMS, USERS]))
+    joint = np.linalg.solve(gram, design.T @ (rated.rating - mean))
+    assert np.array_equal(count, np.bincount(rated.item, minlength=ITEMS))
+    assert bias == pytest.approx(joint[:ITEMS], abs=2e-3)
+
+
+def test_a_new_film_is_guessed_by_who_made_it(movies: Movies) -> None:
+    """Whoever directs films 0 to 4 and 50 makes them five stars; more is expected of 50 than of films by others."""
+    rated = movies.parts[WARM]
+    by_the_best = np.isin(np.arange(ITEMS), [*range(5), 50])
+    ratings = Ratings(rated.user, rated.item, np.where(by_the_best[rated.item], 5.0, rated.rating))
+    people = np.where(by_the_best, 1, 0).astype(np.int32)[:, None]
+    alone, after = (
+        Biases.fit(ratings, some, (2.0, 3.0, 1.0, None)).item
+        for some in (movies, replace(movies, people=people))
+    )
+    assert after[50] > alone[50] + 0.5
+    assert np.abs(after[51:] - alone[51:]).max() < 0.5 * (after[50] - alone[50])
+
+
+LINE = "{0}::Film::1999::{1}::1 Jan 1999::{2}::{3}::Somebody::{4}::A plot::a poster"
+
+
+def test_the_item_table_says_age_rating_genres_and_people_of_two_films(tmp_path: Path) -> None:
+    table = tmp_path / "items.dat"
+    lines = [
+        LINE.format(7, "R", "Drama, War", "Ann", "Ann, Bo, Cy"),
+        LINE.format(9, "PG", "War", "Ann, Di", "Bo"),
+        LINE.format(4, "R", "Drama", "N/A", "Cy, Eve"),
+    ]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = read_details(table, np.array([4, 5, 7, 9], np.int32))  # there is no film 5
+    films = np.unique(found.content, axis=0)
+    assert len(films) == 4
+    assert found.content[1].sum() == 1  # no age rating, no genre
+    people = [set(row[row > 0].tolist()) for row in found.people]
+    assert [len(film) for film in people] == [1, 0, 3, 2]  # Di, Eve and Ann as an actress made one film
+    assert len(people[2] & people[3]) == 2
+    assert len(people[0] & people[2]) == 1
+    assert not people[0] & people[3]
+
+
+def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "items.dat"
+    with pytest.raises(UserError, match=r"items\.dat is missing"):
+        read_details(table, np.array([1], np.int32))
+    table.write_text("1::Toy Story (1995)::Animation\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1 has 3 columns, must have 11"):
+        read_details(table, np.array([1], np.int32))
+
+
+def test_what_chooses_settings_is_told_neither_the_users_nor_the_films_that_it_asks_about(
+    movies: Movies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(melu, "VALIDATION_USERS", 20)
+    dated = replace(movies, year=np.where(np.arange(ITEMS) < 40, 1990.0, 1997.0))
+    rated = replace(dated, parts=dated.parts | {WARM: dated.parts["cold"]})
+    judged = Judged.of(rated, 7)
+    held = set(judged.tasks[0].user.tolist())
+    assert len(held) == 20
+    assert len(np.unique(judged.ratings[0].user)) == 40
+    assert not held & set(judged.ratings[0].user.tolist())
+    assert judged.ratings[1].item.max() < 40 <= judged.tasks[1].item.min()
 
 
 def test_a_folder_without_the_ratings_is_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
