@@ -107,6 +107,7 @@ class RequestPrior:
         self._growth = number(prior.growth)
         self._log_noise = number(prior.log_noise)
         self._decay = number(softplus(prior.log_decay))
+        self._of_size: dict[int, _OfSize] = {}
         amortised = prior.amortised
         self._attributes: list[FloatArray] = []
         self._read: FloatArray | None = None
@@ -133,39 +134,62 @@ class RequestPrior:
     ) -> RequestWeights:
         """Return the posterior given all events of a history."""
         events = len(history)
+        size = self._of_size.get(events) or self._added(events)
         start = self.start(history.attributes)
         if self._read is not None:
             pair = features @ self._read[:-1]
             pair += history.reward[:, None] * self._read[-1]
             pair += self._read_bias[history.event_type]
             np.maximum(pair, 0.0, out=pair)
-            start = start + (pair.sum(axis=0) / np.float32((1.0 + events) ** 0.5)) @ self._write
-        surprise = self._returns(history.reward, states.behavior_return)
+            start = start + (pair.sum(axis=0) * size.mean) @ self._write
+        surprise = size.returns @ np.concatenate([history.reward, states.behavior_return[1:]])
         surprise -= states.value[:-1]
-        surprise -= mean_advantage + self._mix * (own_advantage - mean_advantage)
-        evidence = self._gain[history.event_type] * surprise + self._offset[history.event_type]
-        evidence *= events**self._growth
-        noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
+        surprise -= (1.0 - self._mix) * mean_advantage + self._mix * own_advantage
+        evidence = self._gain[history.event_type] * surprise
+        evidence += self._offset[history.event_type]
+        evidence *= size.growth
+        evidence -= features @ start
         gram = features @ features.T
-        gram.flat[:: events + 1] += noise
+        gram.reshape(-1)[:: events + 1] += size.noise
         factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
         if failed:
             raise np.linalg.LinAlgError(f"the posterior of {events} events cannot be solved; σ² is too small")
-        solved = lapack.spotrs(factor, evidence - features @ start, lower=1)[0]
-        return RequestWeights(start + solved @ features, features, factor, noise)
+        solved = lapack.spotrs(factor, evidence, lower=1)[0]
+        return RequestWeights(start + solved @ features, features, factor, size.noise)
 
-    def _returns(self, reward: FloatArray, behavior_return: FloatArray) -> FloatArray:
-        """Return Σ_{j<m} γ^j r_{t+j} + γ^m U(s_{t+m}), m = min(n, k − t), (support,)."""
-        discount, events = self._discount, len(reward)
-        if self._n_step == 1:
-            found: FloatArray = reward + discount * behavior_return[1:]
-            return found
-        total = reward.copy()
-        for ahead in range(1, min(self._n_step, events)):
-            total[: events - ahead] += np.float32(discount**ahead) * reward[ahead:]
-        steps = np.minimum(events - np.arange(events), self._n_step)
-        total += (discount**steps * behavior_return[np.arange(events) + steps]).astype(np.float32)
-        return total
+    def _added(self, events: int) -> "_OfSize":
+        noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
+        self._of_size[events] = found = _OfSize(
+            noise,
+            returns_matrix(events, self._n_step, self._discount),
+            events**self._growth,
+            (1.0 + events) ** -0.5,
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class _OfSize:
+    """What the inner loop asks of every support of one size."""
+
+    noise: FloatArray  # σ² / ρ^age, (support,)
+    returns: FloatArray  # (support, 2 · support)
+    growth: float
+    mean: float  # 1 / √(1 + k) of the amortised prior
+
+
+def returns_matrix(events: int, n_step: int, discount: float) -> FloatArray:
+    """Return the map from [r_0 … r_{k−1}, U(s_1) … U(s_k)] to n-step returns, (support, 2 · support).
+
+    Σ_{j<m} γ^j r_{t+j} + γ^m U(s_{t+m}), m = min(n, k − t).
+    """
+    at = np.arange(events)
+    ahead = at - at[:, None]  # of event j, seen from event t
+    steps = np.minimum(events - at, n_step)[:, None]
+    rewards = np.where((ahead >= 0) & (ahead < steps), float(discount) ** np.maximum(ahead, 0), 0.0)
+    bootstrap = np.where(ahead + 1 == steps, float(discount) ** steps, 0.0)
+    found: FloatArray = np.concatenate([rewards, bootstrap], axis=1).astype(np.float32)
+    return found
 
 
 _ONE = np.ones(1, np.float32)

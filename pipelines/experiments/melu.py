@@ -1,12 +1,14 @@
 """The MeLU protocol on MovieLens-1M: the ranker's inner loop on explicit ratings, beside tuned rating baselines.
 
-    python -m pipelines.experiments.melu --data FOLDER --seeds 7,8,9 --out FILE
+    python -m pipelines.experiments.melu --data FOLDER [--items FILE] --seeds 7,8,9 --out FILE
 
-FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv. Everything learns from
-the ratings of old users for old films alone: what guesses old films from all of them, what guesses new films from
-users of 13 to 100 ratings, whom the paper trains on and who rate as its tasks do. Settings, the baselines' too, are
-chosen on old users held out, for new films with the newest old films held out as if new; then all is fitted again on
-warm ratings and the three cold partitions are met once a seed. The head is the mean of HEADS_EACH that differ by
+FOLDER holds ratings.parquet (user_id, movie_id, rating, melu_split), movies.tsv and users.tsv; FILE is the item table
+that the authors publish with their code (movies_extrainfos.dat: age rating, genres, directors, actors), without which
+a film is its genres, year and title. Everything learns from the ratings of old users for old films alone: what guesses
+old films from all of them, what guesses new films from users of 13 to 100 ratings, whom the paper trains on and who
+rate as its tasks do. Settings, the baselines' too, are chosen on old users held out; for new films on what all old
+users rated of the newest old films, held out as if new. Then all is fitted again on warm ratings and the three cold
+partitions are met once a seed. The head is the mean of HEADS_EACH that differ by
 chance alone. For new films a row blends it with the biases, which know them by a ridge on content; the share is chosen
 on films held out. Old users have rated old films before; in rows that end in ", with the past" they are told too,
 EARLIER of them at most: the protocol withholds them, a recommender knows them. Guesses are reported as they are and as

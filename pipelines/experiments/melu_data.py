@@ -72,18 +72,22 @@ class Movies:
     """The log with what is known of items and users beforehand."""
 
     parts: dict[str, Ratings]
-    content: FloatArray  # (item, feature): one, genres, released before each of YEARS, what the item table says
+    content: (
+        FloatArray  # (item, feature): one, genres, released before each of YEARS, what the item table says
+    )
     attributes: IntArray  # (user, attribute), codes from 1
     attribute_sizes: tuple[int, ...]
     year: FloatArray  # (item,)
     earlier: (
         IntArray  # (item, EARLIER_FILMS): the newest films before it of its series, -1 where there is none
     )
-    people: IntArray  # (item, most): codes from 1 of who directed it and acts in it, 0 where there is nobody more
+    people: (
+        IntArray  # (item, most): codes from 1 of who directed it and acts in it, 0 where there is nobody more
+    )
 
 
 def read(folder: Path, items: Path | None = None) -> Movies:
-    """Read ratings.parquet (with `melu_split`), movies.tsv and users.tsv, and MeLU's table of `items` where there is one.
+    """Read ratings.parquet (with `melu_split`), movies.tsv and users.tsv, and MeLU's own table of `items` if given.
 
     Raises UserError if a file is missing or is none of these.
     """

@@ -1,8 +1,8 @@
 """What a film is beyond its title and genres: the item table that the authors of MeLU publish with their code.
 
-Lines of `movie_id::title::year::rate::released::genres::director::writer::actors::plot::poster`, in UTF-8. Taken are the four
-columns that the paper names (§5.1): the age rating, genres, directors and actors. Directors and actors of one film
-alone say nothing of another and are left out.
+Lines of `movie_id::title::year::rate::released::genres::director::writer::actors::plot::poster`, in UTF-8. Taken are
+the four columns that the paper names (§5.1): the age rating, genres, directors and actors. Directors and actors of one
+film alone say nothing of another and are left out.
 """
 
 from collections import Counter

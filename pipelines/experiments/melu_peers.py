@@ -1,7 +1,8 @@
 """Rating baselines of the MeLU protocol: user and item bias, and item-kNN on what biases leave over.
 
 The rating of a new item starts from a ridge regression of item biases on content, on who made it, and on the bias of
-earlier films of its series. Settings are chosen on the tasks of validation users and validation items, as the head's are.
+earlier films of its series. Settings are chosen on the tasks of validation users and validation items, as the head's
+are.
 """
 
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def item_biases(
 
 
 def describing(movies: Movies, bias: FloatArray, known: np.ndarray) -> FloatArray:
-    """Return what says something of a new item's bias, (item, column): content, people, films before it of its series."""
+    """Return what tells a new item's bias, (item, column): content, people, films before it of its series."""
     people = np.zeros((len(bias), int(movies.people.max(initial=0)) + 1))
     people[np.arange(len(bias))[:, None], movies.people] = PERSON_SCALE  # column 0 is nobody
     series = (movies.earlier >= 0) & known[movies.earlier]

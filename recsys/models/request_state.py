@@ -64,8 +64,9 @@ class RequestState:
         value = said[:, learnt] if self._dueling else np.zeros(len(said), np.float32)
         advantage = said[:, :learnt]
         if self._memory is not None:
-            asked = self._memory.asked(history, log_gap, new_session, vectors[:, learnt:])
-            advantage = np.concatenate([advantage, asked], axis=1)
+            advantage = np.empty((len(said), vectors.shape[1]), np.float32)
+            advantage[:, :learnt] = said[:, :learnt]
+            self._memory.asked(history, log_gap, new_session, vectors[:, learnt:], out=advantage[:, learnt:])
         return RequestStates(advantage, value, said[:, learnt + 1])
 
 
@@ -85,44 +86,62 @@ class RequestMemory:
         self._doubt = array(memory.log_doubt.exp())[:, None]
         self._least_said = number(memory.least_said)
         self._readout = array(memory.log_readout.exp())
+        self._of_length: dict[int, tuple[FloatArray, FloatArray]] = {}
 
     def asked(
-        self, history: History, log_gap: FloatArray, new_session: FloatArray, memory: FloatArray
-    ) -> FloatArray:
-        """Return D m of the states, (time + 1, feature), from μ, (time, feature)."""
+        self,
+        history: History,
+        log_gap: FloatArray,
+        new_session: FloatArray,
+        memory: FloatArray,
+        out: FloatArray,
+    ) -> None:
+        """Write D m of the states, (time + 1, feature), from μ, (time, feature)."""
+        out[0] = 0.0
         time = len(history)
-        found = np.zeros((time + 1, memory.shape[1]), np.float32)
         if not time:
-            return found
-        trust = self._by_type[history.event_type] + self._by_reward * history.reward
+            return
+        age, until = self._of_length.get(time) or self._added(time)
+        trust = self._by_type[history.event_type]
+        trust += self._by_reward * history.reward
         np.maximum(trust, self._least_said, out=trust)
         # row t is the state after event t, column j an event up to it: what lies between is a difference of two places
-        place = np.expm1(log_gap).cumsum(dtype=np.float64) * self._month_rate
-        place += np.arange(time) * self._age_rate
-        weight = np.minimum(place - place[:, None], 0.0).astype(np.float32)
+        place = np.expm1(log_gap).cumsum(dtype=np.float64)
+        place *= self._month_rate
+        place += age
+        between = place - place[:, None]
+        weight = np.empty((time, time), np.float32)
+        np.minimum(between, until, out=weight, casting="same_kind")
         session = new_session.cumsum()
         weight += self._same_session * (session == session[:, None])
         np.exp(weight, out=weight)
+        heard = weight @ np.abs(trust)
+        doubted = heard / np.maximum(heard + self._doubt, _LEAST)  # of both parts, (2, time)
+        total = np.maximum(heard, _ALONE)
         weight *= trust
-        weight *= np.tri(time, dtype=np.float32)
-        heard = np.abs(weight).sum(axis=1)
-        doubted = heard / np.maximum(heard + self._doubt, np.float32(1e-6))  # of both parts, (2, time)
-        total = np.maximum(heard, np.float32(1.0))
         weight *= (doubted[0] * total**-self._length_power)[:, None]
         if self._explained:
             inverse = inverse_factor(memory @ memory.T, self._noise)
             steps = (inverse @ trust)[:, None] * inverse
-            np.cumsum(steps, axis=0, out=steps)
+            np.add.accumulate(steps, axis=0, out=steps)
             steps *= (self._explained * doubted[1] * total**-self._explained_power)[:, None]
             weight += steps
-        np.matmul(weight, memory, out=found[1:])
-        found *= self._readout
+        np.matmul(weight, memory, out=out[1:])
+        out *= self._readout
+
+    def _added(self, time: int) -> tuple[FloatArray, FloatArray]:
+        """Return what every history of so many events shares: α · age, (time,), and 0 up to row t, −∞ after."""
+        until = np.where(np.tri(time, dtype=bool), 0.0, -np.inf)
+        self._of_length[time] = found = (np.arange(time) * self._age_rate, until)
         return found
+
+
+_LEAST, _ALONE = np.float32(1e-6), np.float32(1.0)
 
 
 def inverse_factor(gram: FloatArray, noise: float) -> FloatArray:
     """Return L⁻¹ with LLᵀ = gram + noise · I; `gram`, (time, time), is overwritten. Raises LinAlgError."""
-    gram.flat[:: len(gram) + 1] += noise
+    gram.reshape(-1)[:: len(gram) + 1] += noise
     # LAPACK reads columns first, so the lower factor of a symmetric matrix is asked of its transpose without a copy
     factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
     if failed:
