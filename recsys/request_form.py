@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from recsys.adaptation import AdaptationPrior
 from recsys.mdp.state import History
 from recsys.models.item_table import ItemTable
-from recsys.models.request_state import RequestState, RequestStates, array, number
+from recsys.models.request_state import RequestState, RequestStates, add_attributes, array, number
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
@@ -72,7 +72,7 @@ class RequestForm:
 
         The first three parts of the query rank, V makes them a Q-value. Raises LinAlgError.
         """
-        history = history.last(self.max_events)
+        history = newest(history, self.max_events)
         vectors = self._vectors[history.item]
         states = self._state.of(history, vectors)
         fast = self._adapted(history, states, vectors) if adapt and len(history) else None
@@ -85,15 +85,28 @@ class RequestForm:
 
     def adapted(self, history: History) -> RequestWeights:
         """Return the posterior given a history, which must not be empty. Raises LinAlgError."""
-        history = history.last(self.max_events)
+        history = newest(history, self.max_events)
         vectors = self._vectors[history.item]
         return self._adapted(history, self._state.of(history, vectors), vectors)
 
     def _adapted(self, history: History, states: RequestStates, vectors: FloatArray) -> RequestWeights:
         advantage = states.advantage[:-1]
         mean_advantage = advantage @ self._mean_vector + self._mean_bias
-        own_advantage = np.einsum("tf,tf->t", advantage, vectors) + self._bias[history.item]
+        own_advantage = np.vecdot(advantage, vectors) + self._bias[history.item]
         return self._prior.adapt(self._features[history.item], history, states, mean_advantage, own_advantage)
+
+
+def newest(history: History, events: int) -> History:
+    """Return the newest events, with items and event types as numpy indexes by them: no gather converts them anew."""
+    part = slice(max(0, len(history) - events), None)
+    return History(
+        history.item[part].astype(np.intp),
+        history.event_type[part].astype(np.intp),
+        history.reward[part],
+        history.timestamp[part],
+        history.session[part],
+        history.attributes,
+    )
 
 
 class RequestPrior:
@@ -119,9 +132,8 @@ class RequestPrior:
 
     def start(self, attributes: IntArray) -> FloatArray:
         """Return w_0 before any event, (feature,)."""
-        start = self._mean
-        for place, table in enumerate(self._attributes):
-            start = start + table[attributes[place]]
+        start = self._mean.copy()
+        add_attributes(self._attributes, attributes, start)
         return start
 
     def adapt(
@@ -141,11 +153,12 @@ class RequestPrior:
             pair += history.reward[:, None] * self._read[-1]
             pair += self._read_bias[history.event_type]
             np.maximum(pair, 0.0, out=pair)
-            start = start + (pair.sum(axis=0) * size.mean) @ self._write
+            start += (np.add.reduce(pair, axis=0) * size.mean) @ self._write
         surprise = size.returns @ np.concatenate([history.reward, states.behavior_return[1:]])
         surprise -= states.value[:-1]
         surprise -= (1.0 - self._mix) * mean_advantage + self._mix * own_advantage
-        evidence = self._gain[history.event_type] * surprise
+        evidence = self._gain[history.event_type]
+        evidence *= surprise
         evidence += self._offset[history.event_type]
         evidence *= size.growth
         evidence -= features @ start

@@ -95,7 +95,9 @@ def between_tokens(
     changed = np.ones(len(session), np.float32)
     np.not_equal(session[1:], session[:-1], out=changed[1:], casting="unsafe")
     changed[first] = 1.0
-    return np.log1p(gap_hours).astype(np.float32), changed
+    log_gap = np.empty(len(gap_hours), np.float32)
+    np.log1p(gap_hours, out=log_gap, casting="same_kind")
+    return log_gap, changed
 
 
 def lay_tokens(

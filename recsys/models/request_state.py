@@ -10,7 +10,7 @@ weights are taken once: what the GRU reads of a token is one map of [e_i; reward
 and σ(x) = (1 + tanh(x / 2)) / 2, so that both its gates are one tanh of weights that are halved beforehand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,14 @@ from recsys.mdp.state import History, between_tokens
 from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
 from recsys.models.session_encoder import GatedEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
 from recsys.models.student import StudentNetwork
-from recsys.types import FloatArray
+from recsys.types import FloatArray, IntArray
 
 Encode = Callable[
     [History, FloatArray], FloatArray
 ]  # raw tokens, (time, feature + 3) -> states, (time + 1, hidden)
+
+
+_LEAST, _ALONE = np.float32(1e-6), np.float32(1.0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class RequestMemory:
         self._explained = number(memory.log_explained.exp())
         self._doubt = array(memory.log_doubt.exp())[:, None]
         self._least_said = number(memory.least_said)
+        # then evidence is heard and doubt is nothing: heard / (heard + 0) = 1
+        self._trusts = self._least_said > _LEAST and not self._doubt.any()
         self._readout = array(memory.log_readout.exp())
         self._of_length: dict[int, tuple[FloatArray, FloatArray]] = {}
 
@@ -115,16 +120,21 @@ class RequestMemory:
         session = new_session.cumsum()
         weight += self._same_session * (session == session[:, None])
         np.exp(weight, out=weight)
-        heard = weight @ np.abs(trust)
-        doubted = heard / np.maximum(heard + self._doubt, _LEAST)  # of both parts, (2, time)
+        heard = weight @ (trust if self._least_said >= 0 else np.abs(trust))
         total = np.maximum(heard, _ALONE)
+        said, explained = total**-self._length_power, total**-self._explained_power
+        if not self._trusts:
+            doubted = heard / np.maximum(heard + self._doubt, _LEAST)  # of both parts, (2, time)
+            said *= doubted[0]
+            explained *= doubted[1]
         weight *= trust
-        weight *= (doubted[0] * total**-self._length_power)[:, None]
+        weight *= said[:, None]
         if self._explained:
             inverse = inverse_factor(memory @ memory.T, self._noise)
             steps = (inverse @ trust)[:, None] * inverse
             np.add.accumulate(steps, axis=0, out=steps)
-            steps *= (self._explained * doubted[1] * total**-self._explained_power)[:, None]
+            explained *= self._explained
+            steps *= explained[:, None]
             weight += steps
         np.matmul(weight, memory, out=out[1:])
         out *= self._readout
@@ -134,9 +144,6 @@ class RequestMemory:
         until = np.where(np.tri(time, dtype=bool), 0.0, -np.inf)
         self._of_length[time] = found = (np.arange(time) * self._age_rate, until)
         return found
-
-
-_LEAST, _ALONE = np.float32(1e-6), np.float32(1.0)
 
 
 def inverse_factor(gram: FloatArray, noise: float) -> FloatArray:
@@ -169,6 +176,12 @@ def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
     return encode
 
 
+def add_attributes(tables: Sequence[FloatArray], codes: IntArray, out: FloatArray) -> None:
+    """Add to (row,) one row of every table, if there are tables, by codes, (attribute,)."""
+    for table, code in zip(tables, codes.tolist(), strict=bool(tables)):
+        out += table[code]
+
+
 class TokenMap:
     """W (token or start vector) + b for every place of a history, with the projection of tokens taken into W."""
 
@@ -182,8 +195,7 @@ class TokenMap:
         """Return (time + 1, row of W) from raw tokens, (time, feature + 3)."""
         read = np.empty((len(raw) + 1, len(self._bias)), np.float32)
         read[0] = self._start
-        for column, table in enumerate(self._attributes):
-            read[0] += table[history.attributes[column]]
+        add_attributes(self._attributes, history.attributes, read[0])
         np.dot(raw, self._weight, out=read[1:])
         read[1:] += self._bias
         return read
@@ -207,11 +219,12 @@ class RequestGates:
         taken *= 0.5
         states = taken * read[:, hidden:]
         kept = 1.0 - taken
-        # h_t = kept_t h_{t-1} + states_t, all places at once in log₂ of their number steps (Hillis and Steele 1986)
-        ahead = 1
+        # h_t = kept_t h_{t-1} + states_t, all places at once in log₂ of their number steps (Hillis and Steele 1986);
+        # `kept` is of the places from `ahead` on, for those before have their state
+        kept, ahead = kept[1:], 1
         while ahead < len(states):
-            states[ahead:] += kept[ahead:] * states[:-ahead]
-            kept[ahead:] = kept[ahead:] * kept[:-ahead]
+            states[ahead:] += kept * states[:-ahead]
+            kept = kept[ahead:] * kept[:-ahead]
             ahead *= 2
         return states
 
