@@ -4,15 +4,15 @@
 
 One user with twenty events and 200 candidates, one thread, CPU time, medians over turns that all take one after the
 other. First the sizes of the default run: the teacher and students in PyTorch, the students as they are served, a
-student whose linear maps and GRU are 8-bit, and one whose GRU runs in ONNX Runtime. Then, as a yardstick, a head of
-64 + 64 -> 128 -> 64 -> 1 (not our architecture). `pip install onnx onnxruntime` adds the ONNX rows; without both they
-are left out, and said to be.
+student whose linear maps and GRU are 8-bit, and one whose GRU runs in ONNX Runtime; then teacher and served student at
+the sizes of every log's config; then, as a yardstick, a head of 64 + 64 -> 128 -> 64 -> 1 (not our architecture).
+`pip install onnx onnxruntime` adds the ONNX rows; without both they are left out, and said to be.
 """
 
 import importlib.util
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,76 +27,130 @@ from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.student import StudentNetwork
 from recsys.request_form import RequestForm
 
-ITEMS, EVENTS, CANDIDATES, FEATURES, DISCOUNT, TURNS = 4_000, 20, 200, 256, 0.5, 60
-SHAPE = NetworkShape(ITEMS, 64, 64, 96, 1, "recurrent", 4, (38,), 50, 0.0, 0.0, memory_features=512)
+EVENTS, CANDIDATES, FEATURES, DISCOUNT, TURNS = 20, 200, 256, 0.5, 60
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 Forms = dict[str, Callable[[], object]]
 
 
-def a_history() -> History:
+@dataclass(frozen=True)
+class Sizes:
+    """What a config and its log say of teacher and student."""
+
+    items: int
+    memory: int
+    hidden: int  # of the teacher
+    student: int  # hidden, of the student
+    event_types: int
+    attributes: tuple[int, ...]
+    amortised: int
+
+    @property
+    def shape(self) -> NetworkShape:
+        """The teacher's."""
+        types, memory = self.event_types, self.memory
+        return NetworkShape(
+            *(self.items, 64, 64, self.hidden, 1, "recurrent", types, self.attributes, 50, 0.0, 0.0),
+            memory_features=memory,
+        )
+
+
+DEFAULT = Sizes(4_000, 512, 96, 32, 4, (38,), 32)
+BY_LOG = {  # pipelines/experiments/configs
+    "Online Retail": Sizes(3_812, 512, 96, 32, 2, (38,), 32),
+    "The Complete Journey": Sizes(92_331, 64, 32, 10, 1, (7, 5, 12, 5, 6, 4, 4), 0),
+    "MovieLens-100K": Sizes(1_682, 0, 96, 32, 1, (2, 7, 21), 0),
+    "MovieLens-1M": Sizes(3_883, 0, 96, 54, 1, (2, 7, 21), 0),
+}
+
+
+def a_history(sizes: Sizes) -> History:
     generator = np.random.default_rng(0)
     return History(
-        generator.integers(0, ITEMS, EVENTS).astype(np.int32),
-        generator.integers(0, 4, EVENTS).astype(np.int8),
+        generator.integers(0, sizes.items, EVENTS).astype(np.int32),
+        generator.integers(0, sizes.event_types, EVENTS).astype(np.int8),
         np.ones(EVENTS, np.float32),
         np.sort(generator.integers(0, 10**6, EVENTS)),
         np.sort(generator.integers(0, 4, EVENTS)).astype(np.int32),
-        np.array([1], np.int32),
+        np.ones(len(sizes.attributes), np.int32),
     )
 
 
-def of_the_default_run() -> Forms:
-    """Return what answers for one user at the sizes of the default run."""
-    torch.manual_seed(0)
-    history, items = a_history(), torch.arange(0, ITEMS, ITEMS // CANDIDATES)
-    prior = AdaptationPrior(FEATURES, 4, (38,), 32).requires_grad_(False)
-    table = ItemTable.of(torch.randn(ITEMS, 576) / 24, torch.randn(ITEMS), torch.randn(ITEMS, FEATURES) / 16)
-    columns, places = table.index_vectors().numpy(), items.numpy()
+class One:
+    """One user who asks networks of some sizes."""
 
-    def student(encoder: str, hidden: int) -> StudentNetwork:
-        shape = replace(SHAPE, encoder=encoder, hidden=hidden, behavior=False)
+    def __init__(self, sizes: Sizes) -> None:
+        torch.manual_seed(0)
+        self.sizes, self.history = sizes, a_history(sizes)
+        items, width = sizes.items, 64 + sizes.memory
+        self.items = torch.arange(0, items, items // CANDIDATES)[:CANDIDATES]
+        prior = AdaptationPrior(FEATURES, sizes.event_types, sizes.attributes, sizes.amortised)
+        self.prior = prior.requires_grad_(False)
+        vectors, features = torch.randn(items, width) / width**0.5, torch.randn(items, FEATURES) / 16
+        self.table = ItemTable.of(vectors, torch.randn(items), features)
+        self.columns = self.table.index_vectors().numpy()
+
+    def teacher(self) -> QNetwork:
+        return QNetwork(self.sizes.shape, 0.1).eval().requires_grad_(False)
+
+    def student(self, encoder: str) -> StudentNetwork:
+        shape = replace(self.sizes.shape, encoder=encoder, hidden=self.sizes.student, behavior=False)
         made = StudentNetwork(shape).eval().requires_grad_(False)
-        made.vectors = table.vectors
+        made.vectors = self.table.vectors
         return made
 
-    def in_torch(network: QNetwork | StudentNetwork) -> Callable[[], object]:
+    def in_torch(self, network: QNetwork | StudentNetwork) -> Callable[[], object]:
+        items, table = self.items, self.table
+
         @torch.inference_mode()
         def answer() -> object:
-            batch = encode_states([history], 50)
+            batch = encode_states([self.history], 50)
             states = network.state_vectors(batch)
-            fast = adapt_to_first(batch, states, table, prior, batch.lengths, DISCOUNT)
+            fast = adapt_to_first(batch, states, table, self.prior, batch.lengths, DISCOUNT)
             q = states.value[0, -1] + table.vectors[items] @ states.advantage[0, -1] + table.bias[items]
             return q + table.features[items] @ fast.mean[0]
 
         return answer
 
-    def in_numpy(network: StudentNetwork, encode: Any = None) -> Callable[[], object]:
-        form = RequestForm(network, prior, table, 50, DISCOUNT)
+    def in_numpy(self, network: StudentNetwork, encode: Any = None) -> Callable[[], object]:
+        form, places = RequestForm(network, self.prior, self.table, 50, DISCOUNT), self.items.numpy()
         if encode is not None:
             form._state._encode = encode
 
         def answer() -> object:
-            query, _ = form.query(history, adapt=True, memory=True)
-            return columns[places] @ query[:-1] + query[-1]
+            query, _ = form.query(self.history, adapt=True, memory=True)
+            return self.columns[places] @ query[:-1] + query[-1]
 
         return answer
 
-    gated, gru = student("gated", 32), student("recurrent", 32)
+
+def of_the_default_run() -> Forms:
+    """Return what answers for one user at the sizes of the default run."""
+    one = One(DEFAULT)
+    gated, gru = one.student("gated"), one.student("recurrent")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this way of quantising is old; the new one needs a compiler
         eight_bit = torch.ao.quantization.quantize_dynamic(gru, {nn.Linear, nn.GRU}, torch.qint8)
     forms: Forms = {
-        "teacher, PyTorch": in_torch(QNetwork(SHAPE, 0.1).eval().requires_grad_(False)),
-        "student with a GRU, PyTorch": in_torch(gru),
-        "  its maps and GRU in 8 bits, PyTorch": in_torch(eight_bit),
-        "  numpy": in_numpy(gru),
-        "student with gates, PyTorch": in_torch(gated),
-        "  numpy (served)": in_numpy(gated),
+        "teacher, PyTorch": one.in_torch(one.teacher()),
+        "student with a GRU, PyTorch": one.in_torch(gru),
+        "  its maps and GRU in 8 bits, PyTorch": one.in_torch(eight_bit),
+        "  numpy": one.in_numpy(gru),
+        "student with gates, PyTorch": one.in_torch(gated),
+        "  numpy (served)": one.in_numpy(gated),
     }
     if ONNX:
-        forms["student with a GRU, numpy and ONNX Runtime"] = in_numpy(gru, onnx_gru(gru))
+        forms["student with a GRU, numpy and ONNX Runtime"] = one.in_numpy(gru, onnx_gru(gru))
     return forms
+
+
+def of_a_log(sizes: Sizes) -> Forms:
+    """Return the teacher and the student that is served, at the sizes of a log's config."""
+    one = One(sizes)
+    return {
+        "teacher, PyTorch": one.in_torch(one.teacher()),
+        "student (served)": one.in_numpy(one.student("gated")),
+    }
 
 
 def session_of(graph: Any) -> Any:
@@ -205,10 +259,11 @@ def of_the_yardstick() -> Forms:
 
 
 def bench() -> None:
-    """Print both tables."""
+    """Print the tables."""
     torch.set_num_threads(1)
     for title, forms in (
         ("one user, 20 events, 200 candidates, sizes of the default run", of_the_default_run()),
+        *((f"the same, sizes of {log}", of_a_log(sizes)) for log, sizes in BY_LOG.items()),
         ("yardstick: a head of 64 + 64 -> 128 -> 64 -> 1, 200 candidates", of_the_yardstick()),
     ):
         print(f"\nCPU time of one answer: {title}")
