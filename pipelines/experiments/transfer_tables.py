@@ -35,19 +35,24 @@ PAIRS: dict[str, tuple[str, str, Sequence[str], str]] = {  # formats, settings o
 
 
 def write_pair(pair: str, source: Path, target: Path, work: Path, users: int, seed: int) -> tuple[Path, Path]:
-    """Write (source tables, target tables) once; return their folders."""
+    """Write (source tables, target tables) once a seed, which draws their users; return their folders."""
     of_source, of_target, _, _ = PAIRS[pair]
-    there = _sampled(LogConfig(format=of_target, path=target), work / f"{pair}-target", users, seed, None)  # type: ignore[arg-type]
+    there = _sampled(
+        LogConfig(format=of_target, path=target), work / f"{pair}-target-{seed}", users, seed, None
+    )  # type: ignore[arg-type]
     apart = pq.read_table(there / "items.parquet") if pair == "disjoint" else None
-    here = _sampled(LogConfig(format=of_source, path=source), work / f"{pair}-source", users, seed, apart)  # type: ignore[arg-type]
+    here = _sampled(
+        LogConfig(format=of_source, path=source), work / f"{pair}-source-{seed}", users, seed, apart
+    )  # type: ignore[arg-type]
     return here, there
 
 
 def _sampled(log: LogConfig, out: Path, users: int, seed: int, without: pa.Table | None) -> Path:
     if (out / "users.parquet").is_file():
         return out
-    whole = out.with_name(f"{out.name}-whole")
-    export_tables(log, whole)
+    whole = out.with_name(f"{out.name.rpartition('-')[0]}-whole")  # of all seeds
+    if not (whole / "users.parquet").is_file():
+        export_tables(log, whole)
     parts = whole / "events"
     events = pq.read_table(parts if parts.is_dir() else whole / "events.parquet")
     items = pq.read_table(whole / "items.parquet")
