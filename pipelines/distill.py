@@ -134,7 +134,7 @@ def ensemble(context: StepContext) -> list[Learner]:
         if other is None or own is None or any(own.files.get(f) != other.files.get(f) for f in SAME_LOG):
             raise UserError(
                 f"distill.ensemble names {run}, whose log has other items or another split than this run's; run "
-                "metatrain there with the same [prepare] settings and another seed"
+                "metatrain there with the same [prepare] settings, prepare.seed among them, and another seed"
             )
         found.append(member(run / "metatrain", context.config))
     return found

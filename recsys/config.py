@@ -79,6 +79,9 @@ class PrepareConfig(Frozen):
     content_space: Literal["fitted", "shared"] = (
         "fitted"  # "shared": one space for all logs, so that bundles transfer
     )
+    seed: int | None = (
+        None  # of the users held out and of ties; none = the run's. Runs that share it share a split
+    )
     impressions: Impressions = "apart"  # "actions": what was shown without response is in the histories too
 
     @model_validator(mode="after")

@@ -42,12 +42,13 @@ def prepare(
     continued: ContinuedLog | None = None,
     spread: Spread = spread_here,
 ) -> PreparedInfo:
-    """Write a prepared log to a folder and return its facts.
+    """Write a prepared log to a folder and return its facts; `seed` counts where `config.seed` is none.
 
     A `continued` log is read instead of the configured one, and everything that was known keeps its place. Raises
     UserError if the folder is not free, or the log cannot be read, holds no usable feedback, or too much
     of it is refused (`quarantine.csv` tells which rows). What the folder held before is gone from the start.
     """
+    seed = seed if config.seed is None else config.seed
     adapter = open_log(config.log) if continued is None else continued
     prepared_folder(out, config.log.path if continued is None else continued.earlier.root)
     (out / QUARANTINE).touch()  # says from the first moment on that the folder is ours

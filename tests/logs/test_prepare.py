@@ -120,6 +120,19 @@ def test_a_split_by_users_draws_whole_histories(write_log, tmp_path):
     assert open_prepared(tmp_path / "other").history_role.tolist() != prepared.history_role.tolist()
 
 
+def test_runs_of_other_seeds_share_a_split_that_has_its_own(write_log, tmp_path):
+    """So that their teachers can teach one student where users are drawn."""
+    events = [(f"e{n}", f"u{n % 200}", f"s{n}", f"i{n % 5}", "click", n // 2, None) for n in range(400)]
+    drawn = config(write_log(events), kind="users", test_share=0.3).model_copy(update={"seed": 3})
+    for run in (7, 8):
+        prepare(drawn, run, tmp_path / str(run))
+    first, second = (open_prepared(tmp_path / str(run)) for run in (7, 8))
+    assert first.history_role.tolist() == second.history_role.tolist()
+    assert pq.read_table(first.root / "events") == pq.read_table(second.root / "events")
+    prepare(drawn.model_copy(update={"seed": 4}), 7, tmp_path / "other")
+    assert open_prepared(tmp_path / "other").history_role.tolist() != first.history_role.tolist()
+
+
 def test_a_share_of_the_newest_events_makes_the_cut(write_log, tmp_path):
     events = [(f"e{n}", "u", "s", "x", "click", 100 + n, None) for n in range(10)]
     info = prepare(config(write_log(events), test_from=None, test_share=0.3), 7, tmp_path / "out")
