@@ -15,7 +15,14 @@ from torch.nn.functional import softplus
 from recsys.adaptation import AdaptationPrior
 from recsys.mdp.state import History
 from recsys.models.item_table import ItemTable
-from recsys.models.request_state import RequestState, RequestStates, add_attributes, array, number
+from recsys.models.request_state import (
+    KEPT_LENGTH,
+    RequestState,
+    RequestStates,
+    add_attributes,
+    array,
+    number,
+)
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
@@ -146,7 +153,7 @@ class RequestPrior:
     ) -> RequestWeights:
         """Return the posterior given all events of a history."""
         events = len(history)
-        size = self._of_size.get(events) or self._added(events)
+        size = self._of_size.get(events) or self._shared(events)
         start = self.start(history.attributes)
         if self._read is not None:
             pair = features @ self._read[:-1]
@@ -170,14 +177,13 @@ class RequestPrior:
         solved = lapack.spotrs(factor, evidence, lower=1)[0]
         return RequestWeights(start + solved @ features, features, factor, size.noise)
 
-    def _added(self, events: int) -> "_OfSize":
+    def _shared(self, events: int) -> "_OfSize":
         noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
-        self._of_size[events] = found = _OfSize(
-            noise,
-            returns_matrix(events, self._n_step, self._discount),
-            events**self._growth,
-            (1.0 + events) ** -0.5,
-        )
+        noise.flags.writeable = False  # every request of this size has it
+        returns = returns_matrix(events, self._n_step, self._discount)
+        found = _OfSize(noise, returns, events**self._growth, (1.0 + events) ** -0.5)
+        if events <= KEPT_LENGTH:
+            self._of_size[events] = found
         return found
 
 

@@ -12,7 +12,7 @@ from recsys.adaptation import AdaptationPrior, FastWeights, adapt_to_first
 from recsys.mdp.state import History, encode_states
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, without_memory
-from recsys.models.request_state import RequestState, inverse_factor
+from recsys.models.request_state import KEPT_LENGTH, RequestState, inverse_factor
 from recsys.models.student import StudentNetwork
 from recsys.request_form import RequestForm
 from tests.factories import tiny_shape
@@ -129,6 +129,21 @@ def test_every_state_of_a_history_is_that_of_the_network(
     np.testing.assert_allclose(found.advantage, expected.advantage[0].numpy(), **CLOSE)
     np.testing.assert_allclose(found.value, expected.value[0].numpy(), **CLOSE)
     np.testing.assert_allclose(found.behavior_return, expected.behavior_return[0].numpy(), **CLOSE)
+
+
+def test_what_lengths_share_is_kept_for_short_histories_only() -> None:
+    """So that memory stays bounded however many events a state reads."""
+    shape = replace(tiny_shape(ITEMS), memory_features=12, max_events=KEPT_LENGTH + 5)
+    student, prior, table = made(shape, 4)
+    form = RequestForm(student, prior, table, shape.max_events, DISCOUNT)
+    for events in (KEPT_LENGTH + 5, KEPT_LENGTH, 3, 3):
+        history = random_history(np.random.default_rng(events), events, ITEMS)
+        query, _ = form.query(history, adapt=True, memory=True)
+        expected, _ = in_torch(student, prior, table, history, adapt=True, memory=True)
+        np.testing.assert_allclose(query, expected.numpy(), rtol=1e-4, atol=1e-4)
+    assert set(form._prior._of_size) == {KEPT_LENGTH, 3}
+    assert form._state._memory is not None
+    assert set(form._state._memory._of_length) == {KEPT_LENGTH, 3}
 
 
 def test_draws_of_the_posterior_spread_as_its_covariance_says() -> None:

@@ -8,12 +8,11 @@ a film is its genres, year and title. Everything learns from the ratings of old 
 old films from all of them, what guesses new films from users of 13 to 100 ratings, whom the paper trains on and who
 rate as its tasks do. Settings, the baselines' too, are chosen on old users held out; for new films on what all old
 users rated of the newest old films, held out as if new. Then all is fitted again on warm ratings and the three cold
-partitions are met once a seed. The head is the mean of HEADS_EACH that differ by
-chance alone. For new films a row blends it with the biases, which know them by a ridge on content; the share is chosen
-on films held out. Old users have rated old films before; in rows that end in ", with the past" they are told too,
-EARLIER of them at most: the protocol withholds them, a recommender knows them. Guesses are reported as they are and as
-whole stars, which err less: the median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1.
-Differences are paired over users.
+partitions are met once a seed. The head is the mean of HEADS_EACH that differ by chance alone. For new films a row
+blends it with the biases, which know them by a ridge on content; the share is chosen on films held out. Old users have
+rated old films before; in rows that end in ", with the past" they are told too, EARLIER of them at most: the protocol
+withholds them, a recommender knows them. Guesses are reported as they are and as whole stars, which err less: the
+median of what one star more or less would cost. NDCG@3 has the gain 2^rating − 1. Differences are paired over users.
 """
 
 import argparse

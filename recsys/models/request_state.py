@@ -29,6 +29,7 @@ Encode = Callable[
 ]  # raw tokens, (time, feature + 3) -> states, (time + 1, hidden)
 
 
+KEPT_LENGTH = 128  # what histories of one length share is kept up to this one: 6 MB at most
 _LEAST, _ALONE = np.float32(1e-6), np.float32(1.0)
 
 
@@ -106,7 +107,7 @@ class RequestMemory:
         time = len(history)
         if not time:
             return
-        age, until = self._of_length.get(time) or self._added(time)
+        age, until = self._of_length.get(time) or self._shared(time)
         trust = self._by_type[history.event_type]
         trust += self._by_reward * history.reward
         np.maximum(trust, self._least_said, out=trust)
@@ -139,10 +140,11 @@ class RequestMemory:
         np.matmul(weight, memory, out=out[1:])
         out *= self._readout
 
-    def _added(self, time: int) -> tuple[FloatArray, FloatArray]:
+    def _shared(self, time: int) -> tuple[FloatArray, FloatArray]:
         """Return what every history of so many events shares: α · age, (time,), and 0 up to row t, −∞ after."""
-        until = np.where(np.tri(time, dtype=bool), 0.0, -np.inf)
-        self._of_length[time] = found = (np.arange(time) * self._age_rate, until)
+        found = np.arange(time) * self._age_rate, np.where(np.tri(time, dtype=bool), 0.0, -np.inf)
+        if time <= KEPT_LENGTH:
+            self._of_length[time] = found
         return found
 
 
