@@ -3,8 +3,9 @@
     python -m tests.benchmarks.bench_adaptation
 
 256 features, one thread, CPU time, medians over turns. The aims: one user with ten events at most .3 ms, a further
-event at most .05 ms, 256 users at once at most .1 ms each. Beside them the same posterior mean from numpy's normal
-equations over features, which is what a solve without the dual form costs.
+event at most .05 ms, 256 users at once at most .1 ms each. One user is adapted as a request does it, and by the batched
+form of training and evaluation, whose time for one is PyTorch's dispatch. Beside them the same posterior mean from
+numpy's normal equations over features, which is what a solve without the dual form costs.
 """
 
 import time
@@ -15,7 +16,10 @@ import numpy as np
 import torch
 
 from recsys.adaptation import AdaptationPrior, SupportSet
+from recsys.mdp.state import History
+from recsys.models.request_state import RequestStates
 from recsys.posterior import Posterior
+from recsys.request_form import RequestPrior
 
 FEATURES, EVENTS, USERS = 256, 10, 256
 TURNS = 60
@@ -55,6 +59,13 @@ def bench() -> None:
     rows = one[0][0].numpy().astype(np.float64)
     evidence = np.ones(EVENTS)
 
+    as_asked = RequestPrior(prior, 0.5)
+    count, zeros = np.zeros(EVENTS, np.intp), np.zeros(EVENTS, np.float32)
+    history = History(count, count, np.ones(EVENTS, np.float32), count, count, np.zeros(0, np.int32))
+    around = np.zeros(EVENTS + 1, np.float32)
+    states = RequestStates(np.zeros((EVENTS + 1, 1), np.float32), around, around)
+    single = rows.astype(np.float32)
+
     def another_event(forgetting: float) -> float:
         posterior = Posterior(np.zeros(FEATURES), 1.0, forgetting)
         for row in rows[:-1]:
@@ -67,7 +78,10 @@ def bench() -> None:
         return milliseconds(work)
 
     contestants: dict[str, Callable[[], float]] = {
-        "one user, ten events": lambda: milliseconds(lambda: prior.adapt(*one)),
+        "one user, ten events, as a request": lambda: milliseconds(
+            lambda: as_asked.adapt(single, history, states, zeros, zeros)
+        ),
+        "one user, ten events, batched form": lambda: milliseconds(lambda: prior.adapt(*one)),
         "the same by numpy's normal equations": lambda: milliseconds(
             lambda: normal_equations(rows, evidence)
         ),
