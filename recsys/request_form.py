@@ -5,7 +5,7 @@ are held to: made from the same weights, this form says the same to 1e-5 (tests/
 one user in PyTorch is dispatch and little else (docs/distillation.md has the table).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -105,15 +105,8 @@ class RequestForm:
 
 def newest(history: History, events: int) -> History:
     """Return the newest events, with items and event types as numpy indexes by them: no gather converts them anew."""
-    part = slice(max(0, len(history) - events), None)
-    return History(
-        history.item[part].astype(np.intp),
-        history.event_type[part].astype(np.intp),
-        history.reward[part],
-        history.timestamp[part],
-        history.session[part],
-        history.attributes,
-    )
+    kept = history.last(events)
+    return replace(kept, item=kept.item.astype(np.intp), event_type=kept.event_type.astype(np.intp))
 
 
 class RequestPrior:

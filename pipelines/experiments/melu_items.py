@@ -41,11 +41,12 @@ def read_details(path: Path, item_ids: IntArray) -> Details:
         )
     lines = path.read_text(encoding="utf-8").splitlines()
     rows = [line.split("::") for line in lines if line]
-    short = next((number for number, row in enumerate(rows, 1) if len(row) != COLUMNS), None)
-    if short is not None:
-        raise UserError(
-            f"{path}: line {short} has {len(rows[short - 1])} columns, must have {COLUMNS}, parted by '::'"
-        )
+    for number, row in enumerate(rows, 1):
+        if len(row) != COLUMNS or not row[0].isdigit():
+            raise UserError(
+                f"{path}: line {number} has {len(row)} columns and the id {row[0]!r}, must have {COLUMNS} parted by "
+                "'::' and a number; give movies_extrainfos.dat as MeLU's authors publish it"
+            )
     known = {int(row[0]): row for row in rows}
     nothing = [UNKNOWN] * COLUMNS
     films = [known.get(int(item), nothing) for item in item_ids]

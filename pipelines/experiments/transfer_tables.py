@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.transferring import names_to_match
 from recsys import columns as c
-from recsys.config import LogConfig
+from recsys.config import LogConfig, LogFormat
 from recsys.logs.export import export_tables
 
 STARS = ("prepare.reward.base={rating = -1.6}", "prepare.reward.per_log_value={rating = 1.45}")
@@ -27,7 +27,9 @@ DOUBT = (
     "metatrain.initial_scale=0.02",
     "metatrain.map_rate=0",
 )
-PAIRS: dict[str, tuple[str, str, Sequence[str], str]] = {  # formats, settings of both, how items are matched
+PAIRS: dict[
+    str, tuple[LogFormat, LogFormat, Sequence[str], str]
+] = {  # formats, settings of both, how items are matched
     "shop": ("tables", "complete-journey", DOUBT, "nothing"),
     "movies": ("movielens", "movielens", STARS, "titles"),
     "disjoint": ("movielens", "movielens", STARS, "titles"),
@@ -39,11 +41,11 @@ def write_pair(pair: str, source: Path, target: Path, work: Path, users: int, se
     of_source, of_target, _, _ = PAIRS[pair]
     there = _sampled(
         LogConfig(format=of_target, path=target), work / f"{pair}-target-{seed}", users, seed, None
-    )  # type: ignore[arg-type]
+    )
     apart = pq.read_table(there / "items.parquet") if pair == "disjoint" else None
     here = _sampled(
         LogConfig(format=of_source, path=source), work / f"{pair}-source-{seed}", users, seed, apart
-    )  # type: ignore[arg-type]
+    )
     return here, there
 
 

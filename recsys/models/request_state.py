@@ -30,7 +30,6 @@ Encode = Callable[
 
 
 KEPT_LENGTH = 128  # what histories of one length share is kept up to this one: 6 MB at most
-_LEAST, _ALONE = np.float32(1e-6), np.float32(1.0)
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,6 @@ class RequestMemory:
         self._explained = number(memory.log_explained.exp())
         self._doubt = array(memory.log_doubt.exp())[:, None]
         self._least_said = number(memory.least_said)
-        # then evidence is heard and doubt is nothing: heard / (heard + 0) = 1
-        self._trusts = self._least_said > _LEAST and not self._doubt.any()
         self._readout = array(memory.log_readout.exp())
         self._of_length: dict[int, tuple[FloatArray, FloatArray]] = {}
 
@@ -121,21 +118,16 @@ class RequestMemory:
         session = new_session.cumsum()
         weight += self._same_session * (session == session[:, None])
         np.exp(weight, out=weight)
-        heard = weight @ (trust if self._least_said >= 0 else np.abs(trust))
-        total = np.maximum(heard, _ALONE)
-        said, explained = total**-self._length_power, total**-self._explained_power
-        if not self._trusts:
-            doubted = heard / np.maximum(heard + self._doubt, _LEAST)  # of both parts, (2, time)
-            said *= doubted[0]
-            explained *= doubted[1]
+        heard = weight @ np.abs(trust)
+        doubted = heard / np.maximum(heard + self._doubt, np.float32(1e-6))  # of both parts, (2, time)
+        total = np.maximum(heard, np.float32(1.0))
         weight *= trust
-        weight *= said[:, None]
+        weight *= (doubted[0] * total**-self._length_power)[:, None]
         if self._explained:
             inverse = inverse_factor(memory @ memory.T, self._noise)
             steps = (inverse @ trust)[:, None] * inverse
             np.add.accumulate(steps, axis=0, out=steps)
-            explained *= self._explained
-            steps *= explained[:, None]
+            steps *= (self._explained * doubted[1] * total**-self._explained_power)[:, None]
             weight += steps
         np.matmul(weight, memory, out=out[1:])
         out *= self._readout

@@ -20,15 +20,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.configuration import resolve_config
+from pipelines.experiments.ranking import CONFIGS
 from pipelines.experiments.stopwatch import cpu_ms, cpu_ms_in_a_row
 from recsys.adaptation import AdaptationPrior, adapt_to_first
+from recsys.config import RunConfig
 from recsys.mdp.state import History, encode_states
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.models.student import StudentNetwork
 from recsys.request_form import RequestForm
 
-EVENTS, CANDIDATES, FEATURES, DISCOUNT, TURNS = 20, 200, 256, 0.5, 60
+EVENTS, CANDIDATES, DISCOUNT, TURNS = 20, 200, 0.5, 60
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
 
 Forms = dict[str, Callable[[], object]]
@@ -36,32 +39,43 @@ Forms = dict[str, Callable[[], object]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a config and its log say of teacher and student."""
+    """What teacher and student are made for: a config, and what its log has."""
 
+    config: str
     items: int
-    memory: int
-    hidden: int  # of the teacher
-    student: int  # hidden, of the student
     event_types: int
     attributes: tuple[int, ...]
-    amortised: int
+
+    @property
+    def settings(self) -> RunConfig:
+        return resolve_config(self.config, [])
 
     @property
     def shape(self) -> NetworkShape:
         """The teacher's."""
-        types, memory = self.event_types, self.memory
+        settings = self.settings
         return NetworkShape(
-            *(self.items, 64, 64, self.hidden, 1, "recurrent", types, self.attributes, 50, 0.0, 0.0),
-            memory_features=memory,
+            items=self.items,
+            content_features=settings.prepare.content_features,
+            item_features=settings.model.item_features,
+            hidden=settings.model.hidden,
+            layers=settings.model.layers,
+            encoder=settings.model.encoder,
+            event_types=self.event_types,
+            attribute_sizes=self.attributes,
+            max_events=settings.state.max_events,
+            dropout=0.0,
+            id_dropout=0.0,
+            memory_features=settings.memory.features,
         )
 
 
-DEFAULT = Sizes(4_000, 512, 96, 32, 4, (38,), 32)
-BY_LOG = {  # pipelines/experiments/configs
-    "Online Retail": Sizes(3_812, 512, 96, 32, 2, (38,), 32),
-    "The Complete Journey": Sizes(92_331, 64, 32, 10, 1, (7, 5, 12, 5, 6, 4, 4), 0),
-    "MovieLens-100K": Sizes(1_682, 0, 96, 32, 1, (2, 7, 21), 0),
-    "MovieLens-1M": Sizes(3_883, 0, 96, 54, 1, (2, 7, 21), 0),
+DEFAULT = Sizes("default", 3_812, 4, (20,))
+BY_LOG = {
+    "Online Retail": Sizes(str(CONFIGS / "online-retail.toml"), 3_812, 4, (20,)),
+    "The Complete Journey": Sizes(str(CONFIGS / "complete-journey.toml"), 92_331, 4, (6, 4, 4, 5, 12, 4, 2)),
+    "MovieLens-100K": Sizes(str(CONFIGS / "ml-100k.toml"), 1_682, 1, (7, 2, 21, 11)),
+    "MovieLens-1M": Sizes(str(CONFIGS / "ml-1m.toml"), 3_883, 1, (7, 2, 21, 11)),
 }
 
 
@@ -82,20 +96,22 @@ class One:
 
     def __init__(self, sizes: Sizes) -> None:
         torch.manual_seed(0)
-        self.sizes, self.history = sizes, a_history(sizes)
-        items, width = sizes.items, 64 + sizes.memory
+        self.settings, self.shape, self.history = sizes.settings, sizes.shape, a_history(sizes)
+        items, width, features = sizes.items, self.shape.vector_features, self.settings.factors.features
         self.items = torch.arange(0, items, items // CANDIDATES)[:CANDIDATES]
-        prior = AdaptationPrior(FEATURES, sizes.event_types, sizes.attributes, sizes.amortised)
+        amortised = self.settings.metatrain.amortised_features
+        prior = AdaptationPrior(features, sizes.event_types, sizes.attributes, amortised)
         self.prior = prior.requires_grad_(False)
-        vectors, features = torch.randn(items, width) / width**0.5, torch.randn(items, FEATURES) / 16
-        self.table = ItemTable.of(vectors, torch.randn(items), features)
+        vectors, phi = torch.randn(items, width) / width**0.5, torch.randn(items, features) / 16
+        self.table = ItemTable.of(vectors, torch.randn(items), phi)
         self.columns = self.table.index_vectors().numpy()
 
     def teacher(self) -> QNetwork:
-        return QNetwork(self.sizes.shape, 0.1).eval().requires_grad_(False)
+        return QNetwork(self.shape, 0.1).eval().requires_grad_(False)
 
     def student(self, encoder: str) -> StudentNetwork:
-        shape = replace(self.sizes.shape, encoder=encoder, hidden=self.sizes.student, behavior=False)
+        hidden = self.settings.distill.hidden
+        shape = replace(self.shape, encoder=encoder, layers=1, hidden=hidden, behavior=False)
         made = StudentNetwork(shape).eval().requires_grad_(False)
         made.vectors = self.table.vectors
         return made

@@ -179,7 +179,10 @@ def test_a_table_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"items\.dat is missing"):
         read_details(table, np.array([1], np.int32))
     table.write_text("1::Toy Story (1995)::Animation\n", encoding="utf-8")
-    with pytest.raises(UserError, match="line 1 has 3 columns, must have 11"):
+    with pytest.raises(UserError, match=r"line 1 has 3 columns .* must have 11"):
+        read_details(table, np.array([1], np.int32))
+    table.write_text(LINE.format("tt0114709", "G", "Drama", "Ann", "Bo") + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="the id 'tt0114709'"):
         read_details(table, np.array([1], np.int32))
 
 
