@@ -4,6 +4,7 @@ import numpy as np
 
 from recsys.artifacts.bundle import QBundle
 from recsys.candidates.content import Likeness
+from recsys.candidates.inner_products import inner_products
 from recsys.types import FloatArray, IntArray
 
 _ROOM = 1_024
@@ -32,8 +33,9 @@ class GrowingTable:
     def scores(self, items: IntArray, query: FloatArray) -> FloatArray:
         """Return the inner products of items with a query [f(s), w_u, 1], (item,)."""
         width = self.vectors.shape[1]
-        products = self.vectors[items] @ query[:width] + self.features[items] @ query[width:-1]
-        scores: FloatArray = products + self.bias[items] * query[-1]
+        scores = inner_products(self.vectors, items, query[:width])
+        scores += inner_products(self.features, items, query[width:-1])
+        scores += self.bias[items] * query[-1]
         return scores
 
     def directions(self, items: IntArray) -> FloatArray:

@@ -19,10 +19,11 @@ from recsys.models.request_state import (
     KEPT_LENGTH,
     RequestState,
     RequestStates,
-    add_attributes,
+    Starts,
     array,
     number,
 )
+from recsys.models.small_gram import gram, lower_factor
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
@@ -65,7 +66,7 @@ class RequestForm:
         self.max_events = max_events
         self._state = RequestState(student)
         self._prior = RequestPrior(prior, discount)
-        self._mean_vector, self._mean_bias = array(table.mean_vector), number(table.mean_bias)
+        self._mean_vector, self._mean_bias = array(table.mean_vector), array(table.mean_bias)
         self.show(table.vectors.numpy(), table.bias.numpy(), table.features.numpy())
 
     def show(self, vectors: FloatArray, bias: FloatArray, features: FloatArray) -> None:
@@ -113,28 +114,27 @@ class RequestPrior:
     """The inner loop of recsys/adaptation.py for one user."""
 
     def __init__(self, prior: AdaptationPrior, discount: float) -> None:
-        self._mean = array(prior.mean)
         self._discount, self._n_step = discount, int(prior.n_step)
         self._gain, self._offset = array(prior.gain), array(prior.offset)
-        self._mix = number(torch.sigmoid(prior.mix_logit))
+        self._own = array(torch.sigmoid(prior.mix_logit))
+        self._others = array(torch.sigmoid(-prior.mix_logit))
         self._growth = number(prior.growth)
         self._log_noise = number(prior.log_noise)
         self._decay = number(softplus(prior.log_decay))
         self._of_size: dict[int, _OfSize] = {}
         amortised = prior.amortised
-        self._attributes: list[FloatArray] = []
+        attributes: list[FloatArray] = []
         self._read: FloatArray | None = None
         if amortised is not None:
-            self._attributes = [array(table) for table in amortised.attributes.parameters()]
+            attributes = [array(table) for table in amortised.attributes.parameters()]
             self._read = np.ascontiguousarray(array(amortised.read.weight).T)
             self._read_bias = array(amortised.read.bias) + array(amortised.event_type.weight)  # by event type
             self._write = np.ascontiguousarray(array(amortised.write.weight).T)
+        self._starts = Starts(array(prior.mean), attributes)
 
     def start(self, attributes: IntArray) -> FloatArray:
         """Return w_0 before any event, (feature,)."""
-        start = self._mean.copy()
-        add_attributes(self._attributes, attributes, start)
-        return start
+        return self._starts.of(attributes)
 
     def adapt(
         self,
@@ -153,20 +153,18 @@ class RequestPrior:
             pair += history.reward[:, None] * self._read[-1]
             pair += self._read_bias[history.event_type]
             np.maximum(pair, 0.0, out=pair)
-            start += (np.add.reduce(pair, axis=0) * size.mean) @ self._write
+            moved: FloatArray = (size.mean @ pair) @ self._write
+            start = start + moved
         surprise = size.returns @ np.concatenate([history.reward, states.behavior_return[1:]])
         surprise -= states.value[:-1]
-        surprise -= (1.0 - self._mix) * mean_advantage + self._mix * own_advantage
+        surprise -= self._others * mean_advantage
+        surprise -= self._own * own_advantage
         evidence = self._gain[history.event_type]
         evidence *= surprise
         evidence += self._offset[history.event_type]
         evidence *= size.growth
         evidence -= features @ start
-        gram = features @ features.T
-        gram.reshape(-1)[:: events + 1] += size.noise
-        factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
-        if failed:
-            raise np.linalg.LinAlgError(f"the posterior of {events} events cannot be solved; σ² is too small")
+        factor = lower_factor(gram(features), size.noise)
         solved = lapack.spotrs(factor, evidence, lower=1)[0]
         return RequestWeights(start + solved @ features, features, factor, size.noise)
 
@@ -174,7 +172,8 @@ class RequestPrior:
         noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
         noise.flags.writeable = False  # every request of this size has it
         returns = returns_matrix(events, self._n_step, self._discount)
-        found = _OfSize(noise, returns, events**self._growth, (1.0 + events) ** -0.5)
+        mean = np.full(events, (1.0 + events) ** -0.5, np.float32)
+        found = _OfSize(noise, returns, np.full((), events**self._growth, np.float32), mean)
         if events <= KEPT_LENGTH:
             self._of_size[events] = found
         return found
@@ -186,8 +185,8 @@ class _OfSize:
 
     noise: FloatArray  # σ² / ρ^age, (support,)
     returns: FloatArray  # (support, 2 · support)
-    growth: float
-    mean: float  # 1 / √(1 + k) of the amortised prior
+    growth: FloatArray  # k^b, ()
+    mean: FloatArray  # 1 / √(1 + k) of the amortised prior for each event, (support,)
 
 
 def returns_matrix(events: int, n_step: int, discount: float) -> FloatArray:

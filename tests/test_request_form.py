@@ -12,7 +12,8 @@ from recsys.adaptation import AdaptationPrior, FastWeights, adapt_to_first
 from recsys.mdp.state import History, encode_states
 from recsys.models.item_table import ItemTable
 from recsys.models.q_network import NetworkShape, without_memory
-from recsys.models.request_state import KEPT_LENGTH, RequestState, inverse_factor
+from recsys.models.request_state import KEPT_LENGTH, RequestState
+from recsys.models.small_gram import inverse_factor
 from recsys.models.student import StudentNetwork
 from recsys.request_form import RequestForm
 from tests.factories import tiny_shape

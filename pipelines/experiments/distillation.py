@@ -30,6 +30,7 @@ from pipelines.runner import run_steps
 from pipelines.stages import all_steps
 from pipelines.steps import StepContext
 from recsys.adaptation import AdaptationPrior, adapt_to_first
+from recsys.candidates.inner_products import inner_products
 from recsys.config import RunConfig
 from recsys.evaluation.agreement import agreement
 from recsys.evaluation.cold_start import ColdCases, history_of
@@ -171,7 +172,7 @@ def in_torch(
 def in_numpy(form: RequestForm, columns: np.ndarray, history: History, candidates: np.ndarray) -> np.ndarray:
     """Return the adapted Q of candidates as a request computes it."""
     query, _ = form.query(history, adapt=True, memory=True)
-    scores: np.ndarray = columns[candidates] @ query[:-1] + query[-1]
+    scores: np.ndarray = inner_products(columns, candidates, query[:-1]) + query[-1]
     return scores
 
 

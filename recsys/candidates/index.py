@@ -1,4 +1,4 @@
-"""The candidate index: maximum inner-product search over item vectors; with whitened.py the only room of FAISS."""
+"""The candidate index: maximum inner-product search over item vectors; FAISS is met in this package alone."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -87,17 +87,15 @@ def between_tokens(
 
     `first` says which events begin a history.
     """
-    gap_hours = np.zeros(len(timestamp))
-    np.subtract(timestamp[1:], timestamp[:-1], out=gap_hours[1:], casting="unsafe")
+    gap_hours = np.empty(len(timestamp))
+    gap_hours[1:] = timestamp[1:] - timestamp[:-1]
+    gap_hours[first] = 0.0
     gap_hours /= 3600.0
     np.maximum(gap_hours, 0.0, out=gap_hours)
-    gap_hours[first] = 0.0
-    changed = np.ones(len(session), np.float32)
-    np.not_equal(session[1:], session[:-1], out=changed[1:], casting="unsafe")
+    changed = np.empty(len(session), np.float32)
+    changed[1:] = session[1:] != session[:-1]
     changed[first] = 1.0
-    log_gap = np.empty(len(gap_hours), np.float32)
-    np.log1p(gap_hours, out=log_gap, casting="same_kind")
-    return log_gap, changed
+    return np.log1p(gap_hours).astype(np.float32), changed
 
 
 def lay_tokens(

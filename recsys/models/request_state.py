@@ -12,15 +12,16 @@ and σ(x) = (1 + tanh(x / 2)) / 2, so that both its gates are one tanh of weight
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.linalg import lapack
 from torch.nn.functional import softplus
 
 from recsys.mdp.state import History, between_tokens
 from recsys.models.history_memory import HOURS_PER_MONTH, HistoryMemory
 from recsys.models.session_encoder import GatedEncoder, RecurrentEncoder, SessionEncoder, TokenProjection
+from recsys.models.small_gram import gram, inverse_factor
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray, IntArray
 
@@ -29,6 +30,7 @@ Encode = Callable[
 ]  # raw tokens, (time, feature + 3) -> states, (time + 1, hidden)
 
 
+KEPT_STARTS = 4_096  # kinds of users whose start is kept, some hundred numbers each
 KEPT_LENGTH = 128  # what histories of one length share is kept up to this one: 6 MB at most
 
 
@@ -78,18 +80,17 @@ class RequestMemory:
 
     def __init__(self, memory: HistoryMemory) -> None:
         self._by_type = 1.0 + array(memory.by_type)
-        self._by_reward = number(memory.by_reward)
+        self._by_reward = array(memory.by_reward)
         self._age_rate = number(softplus(memory.by_age))
-        self._month_rate = number(softplus(memory.by_time)) / HOURS_PER_MONTH
-        self._same_session = number(memory.same_session)
-        self._length_power = number(memory.length_power)
-        self._noise = number(memory.log_noise.exp())
-        self._explained_power = number(memory.explained_power)
-        self._explained = number(memory.log_explained.exp())
+        self._hour_rate = array(softplus(memory.by_time)).astype(np.float64) / HOURS_PER_MONTH
+        self._same_session = array(memory.same_session)
+        self._noise = array(memory.log_noise.exp())
         self._doubt = array(memory.log_doubt.exp())[:, None]
-        self._least_said = number(memory.least_said)
+        self._less = -np.stack([array(memory.length_power), array(memory.explained_power)])[:, None]
+        self._explained = array(memory.log_explained.exp())
+        self._least_said = array(memory.least_said)
         self._readout = array(memory.log_readout.exp())
-        self._of_length: dict[int, tuple[FloatArray, FloatArray]] = {}
+        self._of_length: dict[int, tuple[FloatArray, FloatArray, FloatArray]] = {}
 
     def asked(
         self,
@@ -101,54 +102,44 @@ class RequestMemory:
     ) -> None:
         """Write D m of the states, (time + 1, feature), from μ, (time, feature)."""
         out[0] = 0.0
+        memory = np.ascontiguousarray(memory)
         time = len(history)
         if not time:
             return
-        age, until = self._of_length.get(time) or self._shared(time)
+        age, future, until = self._of_length.get(time) or self._shared(time)
         trust = self._by_type[history.event_type]
         trust += self._by_reward * history.reward
         np.maximum(trust, self._least_said, out=trust)
         # row t is the state after event t, column j an event up to it: what lies between is a difference of two places
-        place = np.expm1(log_gap).cumsum(dtype=np.float64)
-        place *= self._month_rate
+        place = np.add.accumulate(np.expm1(log_gap), dtype=np.float64)
+        place *= self._hour_rate
         place += age
-        between = place - place[:, None]
-        weight = np.empty((time, time), np.float32)
-        np.minimum(between, until, out=weight, casting="same_kind")
-        session = new_session.cumsum()
+        weight = (place - place[:, None]).astype(np.float32)
+        weight += future
+        session = np.add.accumulate(new_session)
         weight += self._same_session * (session == session[:, None])
         np.exp(weight, out=weight)
         heard = weight @ np.abs(trust)
-        doubted = heard / np.maximum(heard + self._doubt, np.float32(1e-6))  # of both parts, (2, time)
-        total = np.maximum(heard, np.float32(1.0))
+        # of both parts, (2, time): d n^-power
+        scale = np.maximum(heard, _ONE) ** self._less
+        scale *= heard / np.maximum(heard + self._doubt, _TINY)
         weight *= trust
-        weight *= (doubted[0] * total**-self._length_power)[:, None]
+        weight *= scale[0, :, None]
         if self._explained:
-            inverse = inverse_factor(memory @ memory.T, self._noise)
-            steps = (inverse @ trust)[:, None] * inverse
-            np.add.accumulate(steps, axis=0, out=steps)
-            steps *= (self._explained * doubted[1] * total**-self._explained_power)[:, None]
-            weight += steps
-        np.matmul(weight, memory, out=out[1:])
-        out *= self._readout
+            inverse = inverse_factor(gram(memory), self._noise)
+            scale[1] *= self._explained
+            steps = until * (inverse @ trust)
+            steps *= scale[1, :, None]
+            weight += steps @ inverse
+        np.matmul(weight, memory * self._readout, out=out[1:])
 
-    def _shared(self, time: int) -> tuple[FloatArray, FloatArray]:
-        """Return what every history of so many events shares: α · age, (time,), and 0 up to row t, −∞ after."""
-        found = np.arange(time) * self._age_rate, np.where(np.tri(time, dtype=bool), 0.0, -np.inf)
+    def _shared(self, time: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what every history of so many events shares: α · age, −∞ after row t, and 1 up to row t, else 0."""
+        until = np.tri(time, dtype=np.float32)
+        found = np.arange(time) * self._age_rate, np.where(until, _ZERO, -_INFINITE), until
         if time <= KEPT_LENGTH:
             self._of_length[time] = found
         return found
-
-
-def inverse_factor(gram: FloatArray, noise: float) -> FloatArray:
-    """Return L⁻¹ with LLᵀ = gram + noise · I; `gram`, (time, time), is overwritten. Raises LinAlgError."""
-    gram.reshape(-1)[:: len(gram) + 1] += noise
-    # LAPACK reads columns first, so the lower factor of a symmetric matrix is asked of its transpose without a copy
-    factor, failed = lapack.spotrf(gram.T, lower=1, clean=1, overwrite_a=1)
-    if failed:
-        raise np.linalg.LinAlgError(f"a matrix of {len(gram)} events is not positive definite")
-    inverse: FloatArray = lapack.strtri(factor, lower=1, overwrite_c=1)[0]
-    return inverse
 
 
 def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
@@ -170,10 +161,23 @@ def _encode_of(tokens: TokenProjection, encoder: SessionEncoder) -> Encode:
     return encode
 
 
-def add_attributes(tables: Sequence[FloatArray], codes: IntArray, out: FloatArray) -> None:
-    """Add to (row,) one row of every table, if there are tables, by codes, (attribute,)."""
-    for table, code in zip(tables, codes.tolist(), strict=bool(tables)):
-        out += table[code]
+class Starts:
+    """Where users begin, (row,), by their attributes: a vector plus one row of every table, if there are tables."""
+
+    def __init__(self, start: FloatArray, tables: Sequence[FloatArray]) -> None:
+        self._start, self._tables = start, tables
+        self._of_codes = lru_cache(KEPT_STARTS)(self._sum)
+
+    def of(self, attributes: IntArray) -> FloatArray:
+        """Return where users of some codes, (attribute,), begin; who writes into it must copy it."""
+        return self._of_codes(*attributes.tolist())
+
+    def _sum(self, *codes: int) -> FloatArray:
+        found = self._start.copy()
+        for table, code in zip(self._tables, codes, strict=bool(self._tables)):
+            found += table[code]
+        found.flags.writeable = False
+        return found
 
 
 class TokenMap:
@@ -182,14 +186,13 @@ class TokenMap:
     def __init__(self, tokens: TokenProjection, weight: FloatArray, bias: FloatArray) -> None:
         self._weight = np.ascontiguousarray((weight @ array(tokens.project.weight)).T)
         self._bias = weight @ array(tokens.project.bias) + bias
-        self._start = weight @ array(tokens.start) + bias
-        self._attributes = [array(table) @ weight.T for table in tokens.attributes.parameters()]
+        tables = [array(table) @ weight.T for table in tokens.attributes.parameters()]
+        self._starts = Starts(weight @ array(tokens.start) + bias, tables)
 
     def of(self, history: History, raw: FloatArray) -> FloatArray:
         """Return (time + 1, row of W) from raw tokens, (time, feature + 3)."""
         read = np.empty((len(raw) + 1, len(self._bias)), np.float32)
-        read[0] = self._start
-        add_attributes(self._attributes, history.attributes, read[0])
+        read[0] = self._starts.of(history.attributes)
         np.dot(raw, self._weight, out=read[1:])
         read[1:] += self._bias
         return read
@@ -208,14 +211,12 @@ class RequestGates:
         """Return the hidden states around raw tokens."""
         read = np.tanh(self._map.of(history, raw))
         hidden = read.shape[1] // 2
-        taken = read[:, :hidden]
-        taken += 1.0
-        taken *= 0.5
-        states = taken * read[:, hidden:]
-        kept = 1.0 - taken
+        half = _HALF * read[:, :hidden]
+        states = half + _HALF
+        states *= read[:, hidden:]
         # h_t = kept_t h_{t-1} + states_t, all places at once in log₂ of their number steps (Hillis and Steele 1986);
         # `kept` is of the places from `ahead` on, for those before have their state
-        kept, ahead = kept[1:], 1
+        kept, ahead = _HALF - half[1:], 1
         while ahead < len(states):
             states[ahead:] += kept * states[:-ahead]
             kept = kept[ahead:] * kept[:-ahead]
@@ -271,3 +272,7 @@ def array(parameter: torch.Tensor) -> FloatArray:
 def number(parameter: torch.Tensor) -> float:
     """Return the one number of a parameter."""
     return float(parameter.detach())
+
+
+# numpy converts a number anew at every call, an array of one it takes as it is
+_ZERO, _TINY, _HALF, _ONE, _INFINITE = (np.full((), x, np.float32) for x in (0.0, 1e-6, 0.5, 1.0, np.inf))

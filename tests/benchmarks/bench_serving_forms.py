@@ -24,6 +24,7 @@ from pipelines.configuration import resolve_config
 from pipelines.experiments.ranking import CONFIGS
 from pipelines.experiments.stopwatch import cpu_ms, cpu_ms_in_a_row
 from recsys.adaptation import AdaptationPrior, adapt_to_first
+from recsys.candidates.inner_products import inner_products
 from recsys.config import RunConfig
 from recsys.mdp.state import History, encode_states
 from recsys.models.item_table import ItemTable
@@ -136,7 +137,7 @@ class One:
 
         def answer() -> object:
             query, _ = form.query(self.history, adapt=True, memory=True)
-            return self.columns[places] @ query[:-1] + query[-1]
+            return inner_products(self.columns, places, query[:-1]) + query[-1]
 
         return answer
 
