@@ -99,7 +99,7 @@ class RequestForm:
 
     def _adapted(self, history: History, states: RequestStates, vectors: FloatArray) -> RequestWeights:
         advantage = states.advantage[:-1]
-        mean_advantage = advantage @ self._mean_vector + self._mean_bias
+        mean_advantage = advantage.dot(self._mean_vector) + self._mean_bias
         own_advantage = np.vecdot(advantage, vectors) + self._bias[history.item]
         return self._prior.adapt(self._features[history.item], history, states, mean_advantage, own_advantage)
 
@@ -149,13 +149,13 @@ class RequestPrior:
         size = self._of_size.get(events) or self._shared(events)
         start = self.start(history.attributes)
         if self._read is not None:
-            pair = features @ self._read[:-1]
+            pair = features.dot(self._read[:-1])
             pair += history.reward[:, None] * self._read[-1]
             pair += self._read_bias[history.event_type]
             np.maximum(pair, 0.0, out=pair)
-            moved: FloatArray = (size.mean @ pair) @ self._write
+            moved: FloatArray = size.mean.dot(pair).dot(self._write)
             start = start + moved
-        surprise = size.returns @ np.concatenate([history.reward, states.behavior_return[1:]])
+        surprise = size.returns.dot(np.concatenate([history.reward, states.behavior_return[1:]]))
         surprise -= states.value[:-1]
         surprise -= self._others * mean_advantage
         surprise -= self._own * own_advantage
@@ -163,10 +163,10 @@ class RequestPrior:
         evidence *= surprise
         evidence += self._offset[history.event_type]
         evidence *= size.growth
-        evidence -= features @ start
+        evidence -= features.dot(start)
         factor = lower_factor(gram(features), size.noise)
         solved = lapack.spotrs(factor, evidence, lower=1)[0]
-        return RequestWeights(start + solved @ features, features, factor, size.noise)
+        return RequestWeights(start + solved.dot(features), features, factor, size.noise)
 
     def _shared(self, events: int) -> "_OfSize":
         noise = np.exp(self._log_noise + self._decay * np.arange(events - 1, -1, -1)).astype(np.float32)
