@@ -7,8 +7,8 @@ weights are taken once: what the GRU reads of a token is one map of [e_i; reward
 
     W_ih (W_p [e_i + E_type; numbers] + b_p) + b_ih,
 
-and σ(x) = (1 + tanh(x / 2)) / 2, so that both its gates are one tanh of weights that are halved beforehand. Products are
-`dot`: for tiny matrices it costs half of what `@` does.
+and σ(x) = (1 + tanh(x / 2)) / 2, so that both its gates are one tanh of weights that are halved beforehand. Products
+are `dot`: for tiny matrices it costs half of what `@` does.
 """
 
 from collections.abc import Callable, Sequence
