@@ -1,5 +1,7 @@
 """Index: the student's item vectors in a candidate index, packed into the bundle that is served."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -9,14 +11,17 @@ from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationPrior
 from recsys.artifacts.bundle import read_catalogue, save_bundle
 from recsys.artifacts.bundle_info import QInfo
+from recsys.candidates.content import ContentNeighbours
 from recsys.candidates.index import choose_index
+from recsys.catalogue import Catalogue
 from recsys.config import StateConfig
 from recsys.evaluation.cold_start import history_of
 from recsys.learning.checkpoint import load_student, load_table
 from recsys.logs.prepared import PreparedInfo, PreparedLog, Role, open_prepared
+from recsys.models.item_table import ItemTable
 from recsys.randomness import derive_seed, numpy_generator
 from recsys.request_form import RequestForm
-from recsys.types import FloatArray
+from recsys.types import BoolArray, FloatArray
 
 JUDGED_BY = 200  # validation users
 
@@ -29,12 +34,15 @@ def run(context: StepContext) -> Summary:
     student = load_student(context.inputs["distill"])
     table = load_table(context.inputs["distill"] / "table.safetensors")
     prior = AdaptationPrior.from_weights(load_file(str(context.inputs["distill"] / "prior.safetensors")))
+    catalogue = read_catalogue(prepared / "items.parquet")
+    with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
+        popularity = torch.from_numpy(statistics["popularity"])
+    if config.index.unseen == "content":
+        table = with_content_rows(table, catalogue, popularity.numpy() == 0)
     vectors = table.index_vectors().numpy()
     form = RequestForm(student, prior, table, config.state.max_events, config.pretrain.discount)
     asked = users_queries(log, form, numpy_generator(context.seed, "recall"))
     index, chosen, found = choose_index(vectors, config.index, derive_seed(context.seed, "recall"), asked)
-    with np.load(context.inputs["metatrain"] / "statistics.npz") as statistics:
-        popularity = torch.from_numpy(statistics["popularity"])
     info = QInfo(
         shape=student.shape,
         state=served_state(config.state, log.info),
@@ -47,12 +55,23 @@ def run(context: StepContext) -> Summary:
         exploration=config.exploration,
         impressions=log.info.impressions_are,
     )
-    catalogue = read_catalogue(prepared / "items.parquet")
     save_bundle(context.out / BUNDLE, info, student, prior, table, popularity, catalogue, index)
     context.log(
         f"{len(index)} items, {index.features} features, {chosen.kind}, recall@{config.index.candidates} {found:.4f}"
     )
     return {"items": len(index), "features": index.features, "recall": round(found, 4)}
+
+
+def with_content_rows(table: ItemTable, catalogue: Catalogue, unseen: BoolArray) -> ItemTable:
+    """Return the table in which items without a history have the mean row of those most like them that have one."""
+    items, known = np.flatnonzero(unseen), np.flatnonzero(~unseen)
+    if not len(items) or not len(known):
+        return table
+    neighbours = ContentNeighbours(catalogue)
+    columns = [column.clone() for column in (table.vectors, table.bias, table.features)]
+    for column in columns:
+        column[items] = torch.from_numpy(neighbours.means(items, known, column.numpy()))
+    return replace(table, vectors=columns[0], bias=columns[1], features=columns[2])
 
 
 def users_queries(

@@ -123,6 +123,7 @@ class IndexConfig(Frozen):
     )
     min_recall: Share = 0.99  # of "auto", against exact search on the bundle's own vectors
     candidates: Positive = 200  # retrieved per request
+    unseen: Literal["trained", "content"] = "trained"  # items without history: as they are, or as their likes
     ivf_cells: Positive = 256
     ivf_probes: Positive = 16
     hnsw_links: Positive = 32

@@ -18,6 +18,7 @@ from recsys.types import FloatArray, IntArray
 
 NEIGHBOURS = 20
 _TERMS = 2**18
+_CELLS = 4_000_000  # cosines at once, 32 MB
 _WORD = re.compile(r"\w+")
 
 
@@ -51,6 +52,26 @@ class ContentNeighbours:
             return Likeness(everything, np.full(len(everything), 1.0 / len(everything), np.float32))
         weights = cosines[nearest] ** 2
         return Likeness(nearest.astype(np.int32), (weights / weights.sum()).astype(np.float32))
+
+    def means(self, items: IntArray, among: IntArray, column: FloatArray) -> FloatArray:
+        """Return rows for items of the catalogue, (item, feature): of `column` the means over what each is like.
+
+        Only items `among` are looked at; where none of them is alike, it is the mean of all of them.
+        """
+        known, rows = self._rows[among].T.tocsc(), column[among]
+        found = np.empty((len(items), *column.shape[1:]), np.float32)
+        count = min(NEIGHBOURS, len(among))
+        at_once = max(1, _CELLS // len(among))
+        for start in range(0, len(items), at_once):
+            block = slice(start, start + at_once)
+            cosines = (self._rows[items[block]] @ known).toarray()
+            nearest = np.argpartition(-cosines, count - 1)[:, :count]
+            weights = np.take_along_axis(cosines, nearest, axis=1) ** 2
+            total = weights.sum(axis=1)
+            weights /= np.maximum(total, 1e-12)[:, None]
+            found[block] = np.einsum("in,in...->i...", weights, rows[nearest])
+            found[block][total == 0] = rows.mean(axis=0)
+        return found
 
     def _weighed(self, rows: sparse.csr_matrix) -> sparse.csr_matrix:
         """Return rows of length 1, or 0 where there is no word: (1 + log count) · inverse document frequency."""
