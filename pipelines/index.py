@@ -67,11 +67,12 @@ def with_content_rows(table: ItemTable, catalogue: Catalogue, unseen: BoolArray)
     items, known = np.flatnonzero(unseen), np.flatnonzero(~unseen)
     if not len(items) or not len(known):
         return table
-    neighbours = ContentNeighbours(catalogue)
-    columns = [column.clone() for column in (table.vectors, table.bias, table.features)]
-    for column in columns:
-        column[items] = torch.from_numpy(neighbours.means(items, known, column.numpy()))
-    return replace(table, vectors=columns[0], bias=columns[1], features=columns[2])
+    columns = table.index_vectors()  # a copy
+    columns[items] = torch.from_numpy(ContentNeighbours(catalogue).means(items, known, columns.numpy()))
+    vectors, features, bias = columns.split([table.vectors.shape[1], table.features.shape[1], 1], dim=1)
+    return replace(
+        table, vectors=vectors.contiguous(), features=features.contiguous(), bias=bias[:, 0].contiguous()
+    )
 
 
 def users_queries(

@@ -18,19 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.distillation import student_of
 from pipelines.experiments.kshot_marks import MarkedUsers, markdown, save_marks
 from pipelines.index import with_content_rows
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
-from recsys.adaptation import AdaptationPrior
 from recsys.artifacts.bundle import read_catalogue
 from recsys.config import RunConfig
 from recsys.evaluation.cold_start import ColdCases, cold_cases, exclusion_mask
 from recsys.evaluation.ranking import QuerySets, hits, ndcg, recall, tie_order, top_items
-from recsys.learning.checkpoint import load_student, load_table
+from recsys.learning.teachers import Learner
 from recsys.logs.prepared import Role, open_prepared
 from recsys.models.item_table import ItemTable
 from recsys.models.student import StudentNetwork
@@ -69,29 +68,25 @@ def mark(config: RunConfig, folder: Path, console: Console) -> None:
     log = open_prepared(found["prepare"])
     with np.load(found["metatrain"] / "statistics.npz") as statistics:
         unseen = statistics["popularity"] == 0
-    student = load_student(found["distill"])
-    prior = AdaptationPrior.from_weights(load_file(str(found["distill"] / "prior.safetensors")))
-    trained = load_table(found["distill"] / "table.safetensors")
-    content = with_content_rows(trained, read_catalogue(found["prepare"] / "items.parquet"), unseen)
+    student = student_of(found["distill"])
+    content = with_content_rows(student.table, read_catalogue(found["prepare"] / "items.parquet"), unseen)
     tables = {
-        "trained": trained,
+        "trained": student.table,
         CONTENT: content,
         "shuffled": shuffled(content, unseen, numpy_generator(config.seed, "shuffled")),
     }
     settings = config.evaluate
     generator = numpy_generator(config.seed, "test")
     cases = cold_cases(log, Role.COLD_TEST, max(settings.shots), settings.max_users, generator)
-    query = [
-        cases.query.item[start:end]
-        for start, end in zip(cases.query.offsets, cases.query.offsets[1:], strict=False)
-    ]
-    new = QuerySets.of([items[unseen[items]] for items in query])
-    taken, takers = len(new.item) / len(cases.query.item), int((new.sizes > 0).sum())
+    is_new = unseen[cases.query.item]
+    before = np.concatenate([[0], np.cumsum(is_new)])  # new ones among the first so many
+    new = QuerySets(cases.query.item[is_new], before[cases.query.offsets])
+    taken, takers = is_new.mean(), int((new.sizes > 0).sum())
     items = f"{int(unseen.sum())} of {len(unseen)} items are new"
     text = f"{items}, {taken:.3f} of what {len(cases)} users took, {takers} of whom took one"
     console.print(f"[{config.name}] {text}", highlight=False, markup=False)
     for name, table in tables.items():
-        scores = [scores_of(config, student, prior, table, cases, k) for k in settings.shots]
+        scores = [scores_of(config, replace(student, table=table), cases, k) for k in settings.shots]
         parts = marks_of(scores, cases, new, unseen, np.asarray(settings.shots))
         for part, marks in parts.items():
             save_marks(folder / part, config.seed, name, config.model_dump_json(), marks)
@@ -105,18 +100,14 @@ def shuffled(table: ItemTable, unseen: BoolArray, generator: np.random.Generator
     return replace(table, vectors=table.vectors[rows], bias=table.bias[rows], features=table.features[rows])
 
 
-def scores_of(
-    config: RunConfig,
-    student: StudentNetwork,
-    prior: AdaptationPrior,
-    table: ItemTable,
-    cases: ColdCases,
-    k: int,
-) -> FloatArray:
+def scores_of(config: RunConfig, student: Learner, cases: ColdCases, k: int) -> FloatArray:
     """Return the adapted Q of every item after the first k events of every user, (user, item), less V."""
-    form = RequestForm(student, prior, table, config.state.max_events, config.pretrain.discount)
+    assert isinstance(student.network, StudentNetwork)  # noqa: S101 - student_of makes no other
+    form = RequestForm(
+        student.network, student.prior, student.table, config.state.max_events, config.pretrain.discount
+    )
     queries = [form.query(history.first(k), adapt=True, memory=True)[0][:-1] for history in cases.first]
-    found: FloatArray = np.stack(queries) @ table.index_vectors().numpy().T
+    found: FloatArray = np.stack(queries) @ student.columns.numpy().T
     return found
 
 

@@ -42,35 +42,27 @@ class ContentNeighbours:
     def like(self, title: str, categories: Sequence[str]) -> Likeness:
         """Return what an item with this content is like; all items alike where nothing is."""
         asked = self._weighed(_counted([title], [tuple(categories)]))
-        cosines = (self._rows @ asked.T).toarray()[:, 0]
-        count = min(NEIGHBOURS, len(cosines))
-        nearest = np.argpartition(-cosines, count - 1)[:count]
-        nearest = nearest[np.lexsort((nearest, -cosines[nearest]))]
-        nearest = nearest[cosines[nearest] > 0]
-        if not len(nearest):
-            everything = np.arange(len(cosines), dtype=np.int32)
+        cosines = (asked @ self._rows.T).toarray()
+        (nearest,), (weights,) = _nearest(cosines)
+        alike = weights > 0
+        if not alike.any():
+            everything = np.arange(cosines.shape[1], dtype=np.int32)
             return Likeness(everything, np.full(len(everything), 1.0 / len(everything), np.float32))
-        weights = cosines[nearest] ** 2
-        return Likeness(nearest.astype(np.int32), (weights / weights.sum()).astype(np.float32))
+        return Likeness(nearest[alike].astype(np.int32), weights[alike].astype(np.float32))
 
-    def means(self, items: IntArray, among: IntArray, column: FloatArray) -> FloatArray:
-        """Return rows for items of the catalogue, (item, feature): of `column` the means over what each is like.
+    def means(self, items: IntArray, among: IntArray, columns: FloatArray) -> FloatArray:
+        """Return rows for items of the catalogue, (item, feature): of `columns` the means over what each is like.
 
         Only items `among` are looked at; where none of them is alike, it is the mean of all of them.
         """
-        known, rows = self._rows[among].T.tocsc(), column[among]
-        found = np.empty((len(items), *column.shape[1:]), np.float32)
-        count = min(NEIGHBOURS, len(among))
+        known, rows = self._rows[among].T.tocsc(), columns[among]
+        found = np.empty((len(items), rows.shape[1]), np.float32)
         at_once = max(1, _CELLS // len(among))
         for start in range(0, len(items), at_once):
             block = slice(start, start + at_once)
-            cosines = (self._rows[items[block]] @ known).toarray()
-            nearest = np.argpartition(-cosines, count - 1)[:, :count]
-            weights = np.take_along_axis(cosines, nearest, axis=1) ** 2
-            total = weights.sum(axis=1)
-            weights /= np.maximum(total, 1e-12)[:, None]
-            found[block] = np.einsum("in,in...->i...", weights, rows[nearest])
-            found[block][total == 0] = rows.mean(axis=0)
+            nearest, weights = _nearest((self._rows[items[block]] @ known).toarray())
+            found[block] = np.einsum("in,inf->if", weights, rows[nearest])
+            found[block][~weights.any(axis=1)] = rows.mean(axis=0)
         return found
 
     def _weighed(self, rows: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -80,6 +72,16 @@ class ContentNeighbours:
         lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1))[:, 0])
         weighed.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(weighed.indptr))
         return weighed
+
+
+def _nearest(cosines: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return the likest items of each row, likest first, and their weights cos² of sum 1, or 0 where none is alike."""
+    count, row = min(NEIGHBOURS, cosines.shape[1]), np.arange(len(cosines))[:, None]
+    nearest = np.argpartition(-cosines, count - 1)[:, :count]
+    likest: IntArray = nearest[row, np.lexsort((nearest, -cosines[row, nearest]))]
+    weights: FloatArray = cosines[row, likest] ** 2
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    return likest, weights
 
 
 def _counted(titles: Sequence[str], categories: Sequence[Sequence[str]]) -> sparse.csr_matrix:

@@ -28,5 +28,7 @@ def lower_factor(products: FloatArray, noise: FloatArray | float) -> FloatArray:
     factor: FloatArray
     factor, failed = lapack.spotrf(products, lower=1, clean=1, overwrite_a=1)
     if failed:
-        raise np.linalg.LinAlgError(f"a matrix of {len(products)} events is not positive definite")
+        raise np.linalg.LinAlgError(
+            f"a matrix of {len(products)} events is not positive definite; its noise is too small"
+        )
     return factor

@@ -41,7 +41,7 @@ def test_means_are_those_of_the_items_that_share_words(seed: int, known: int, ne
 def test_only_the_nearest_count() -> None:
     far = [f"cup {word}{index}" for index, word in enumerate(["tea"] * NEIGHBOURS)]
     titles = ["cup saucer", "cup saucer", *far, *(f"cup x y z w{index}" for index in range(9))]
-    column = np.zeros(len(titles), np.float32)
+    column = np.zeros((len(titles), 1), np.float32)
     column[2 + NEIGHBOURS :] = 1.0  # longer titles, and so less alike than the twenty before them
     neighbours = ContentNeighbours(catalogue(titles))
     assert neighbours.means(np.array([0]), np.arange(1, len(titles)), column) == pytest.approx(0.0)
