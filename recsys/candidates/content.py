@@ -48,7 +48,7 @@ class ContentNeighbours:
         if not alike.any():
             everything = np.arange(cosines.shape[1], dtype=np.int32)
             return Likeness(everything, np.full(len(everything), 1.0 / len(everything), np.float32))
-        return Likeness(nearest[alike].astype(np.int32), weights[alike].astype(np.float32))
+        return Likeness(nearest[alike], weights[alike].astype(np.float32))
 
     def means(self, items: IntArray, among: IntArray, columns: FloatArray) -> FloatArray:
         """Return rows for items of the catalogue, (item, feature): of `columns` the means over what each is like.
@@ -78,7 +78,7 @@ def _nearest(cosines: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return the likest items of each row, likest first, and their weights cos² of sum 1, or 0 where none is alike."""
     count, row = min(NEIGHBOURS, cosines.shape[1]), np.arange(len(cosines))[:, None]
     nearest = np.argpartition(-cosines, count - 1)[:, :count]
-    likest: IntArray = nearest[row, np.lexsort((nearest, -cosines[row, nearest]))]
+    likest = nearest[row, np.lexsort((nearest, -cosines[row, nearest]))].astype(np.int32)
     weights: FloatArray = cosines[row, likest] ** 2
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     return likest, weights
