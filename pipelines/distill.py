@@ -151,6 +151,7 @@ def fresh_student(teacher: Learner, config: RunConfig, log: PreparedLog) -> Lear
         dropout=settings.dropout,
         quantiles=1,
         behavior=False,
+        responses=False,
     )
     student = StudentNetwork(shape)
     student.vectors = teacher.table.vectors

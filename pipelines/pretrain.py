@@ -41,7 +41,7 @@ from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 from recsys.types import FloatArray, LongArray
 
-CURVES = ("supervised", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax")
+CURVES = ("supervised", "response", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax")
 HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
 
 
@@ -239,7 +239,15 @@ def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tup
 def teacher_for(
     log: PreparedLog, config: RunConfig, statistics: ItemStatistics, popularity: FloatArray
 ) -> QNetwork:
-    """Return a fresh teacher whose items start from content, co-occurrence and popularity."""
+    """Return a fresh teacher whose items start from content, co-occurrence and popularity.
+
+    Raises UserError if it is to learn answers of which the log knows one alone.
+    """
+    if config.pretrain.response_weight > 0 and len(log.info.event_types) < 2:
+        raise UserError(
+            f"pretrain.response_weight is {config.pretrain.response_weight}, must be 0 where all events are of one "
+            f"type ({', '.join(log.info.event_types)}): there is no answer to predict"
+        )
     shape = NetworkShape(
         items=log.content.shape[0],
         content_features=log.content.shape[1],
@@ -255,6 +263,7 @@ def teacher_for(
         dueling=config.pretrain.dueling,
         quantiles=config.pretrain.quantiles,
         memory_features=min(config.memory.features, log.content.shape[0]),
+        responses=config.pretrain.response_weight > 0,
     )
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)

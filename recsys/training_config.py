@@ -45,6 +45,7 @@ class PretrainConfig(Frozen):
     td_loss: Literal["huber", "mse"] = "huber"
     huber_threshold: PositiveFloat = 1.0  # where the squared loss turns linear
     return_weight: float = Field(default=1.0, ge=0)  # of the return head; 0 = none is learnt
+    response_weight: float = Field(default=0.0, ge=0)  # of how a shown item is answered; 0 = none is learnt
     dueling: bool = True  # Q has a value of the state beside the inner product
     quantiles: Positive = 1  # of the return's distribution; 1 = its mean alone
     identified_only: bool = True  # anonymous sessions do not train if there are identified users

@@ -51,6 +51,7 @@ def fresh_network(log: PreparedLog, learning: Learning, seed: int) -> QNetwork:
         dropout=0.0,
         id_dropout=0.0,
         dueling=learning.config.dueling,
+        responses=learning.config.response_weight > 0,
     )
     torch.manual_seed(derive_seed(seed, "long-term network"))
     network = QNetwork(shape, learning.config.temperature)

@@ -58,6 +58,7 @@ class StepLosses:
 
     total: torch.Tensor
     supervised: torch.Tensor
+    response: torch.Tensor
     td: torch.Tensor
     conservative: torch.Tensor
     figures: TransitionFigures | None  # None while warming up
@@ -138,15 +139,23 @@ class DQNLearner:
         supervised, conservative, q_logged = self._of_logged_actions(logged)
         config = self.config
         total = config.supervised_weight * supervised + config.conservative_weight * conservative
+        none = torch.zeros((), device=self.device)
+        response = none
+        if config.response_weight > 0:
+            response = self._of_responses(encoding)
+            total = total + config.response_weight * response
         if warmup:
-            none = torch.zeros((), device=self.device)
-            return StepLosses(total, supervised.detach(), none, conservative.detach(), None)
+            return StepLosses(
+                total, supervised.detach(), response.detach(), none, conservative.detach(), None
+            )
         transitions = encoding.transitions()
         if transitions.here is not logged.states:  # values are learnt in other states than behaviour is
             q_logged = None
         td, returns, figures = self._of_transitions(transitions, q_logged)
         total = total + config.td_weight * td + config.return_weight * returns
-        return StepLosses(total, supervised.detach(), td.detach(), conservative.detach(), figures)
+        return StepLosses(
+            total, supervised.detach(), response.detach(), td.detach(), conservative.detach(), figures
+        )
 
     def _encoded(self, batch: StateBatch | TransitionBatch, weight: torch.Tensor | None) -> Encoding:
         network, target = self.network, self.target
@@ -198,6 +207,14 @@ class DQNLearner:
                 weight,
             )
         return supervised, conservative, None
+
+    def _of_responses(self, encoding: Encoding) -> torch.Tensor:
+        """Return the cross-entropy of how what was shown was answered."""
+        if not isinstance(encoding, WindowEncoding):
+            raise TypeError("responses are learnt from windows of histories; set response_weight to 0")
+        logged = encoding.responses()
+        logit = encoding.network.response_logits(logged.states, logged.item)
+        return weighted_mean(cross_entropy(logit, logged.event_type), logged.weight)
 
     def _of_transitions(
         self, transitions: EncodedTransitions, q_logged: torch.Tensor | None

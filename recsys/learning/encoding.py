@@ -48,6 +48,16 @@ class LoggedActions:
 
 
 @dataclass(frozen=True)
+class LoggedResponses:
+    """States, what was shown in them and how it was answered."""
+
+    states: StateVectors  # of the online network, (state, ...)
+    item: torch.Tensor  # (state,) int64
+    event_type: torch.Tensor  # (state,) int64
+    weight: torch.Tensor | None  # (state,)
+
+
+@dataclass(frozen=True)
 class EncodedTransitions:
     """Transitions (s_t, a_t, …, s_{t+m}) whose states have passed through the networks; first axis state."""
 
@@ -120,10 +130,8 @@ class WindowEncoding:
         Behaviour is what is done next; a good ranking puts what the user takes at any later time in front.
         """
         batch = self.batch
-        row, column = torch.nonzero(torch.from_numpy(first_seen(batch)) & (batch.reward > 0), as_tuple=True)
-        if len(row) > MAX_SUPERVISED_STATES:
-            kept = torch.randperm(len(row), generator=self.generator)[:MAX_SUPERVISED_STATES]
-            row, column = row[kept], column[kept]
+        rewarded = torch.from_numpy(first_seen(batch)) & (batch.reward > 0)
+        row, column = self._some(rewarded, MAX_SUPERVISED_STATES)
         asked = column
         if self.config.hindsight > 0:
             earlier = (torch.rand(len(column), generator=self.generator) * (column + 1)).long()
@@ -139,6 +147,17 @@ class WindowEncoding:
             states_at(self.states, row, asked) if self.config.hindsight > 0 else None,
         )
 
+    def responses(self) -> LoggedResponses:
+        """Return the states before at most MAX_SUPERVISED_STATES of the events."""
+        row, column = self._some(self.batch.present, MAX_SUPERVISED_STATES)
+        row, column = row.to(self.device), column.to(self.device)
+        return LoggedResponses(
+            states_at(self.states, row, column),
+            self.on_device.item[row, column],
+            self.on_device.event_type[row, column].long(),
+            None if self.weight is None else self.weight[row],
+        )
+
     def transitions(self) -> EncodedTransitions:
         """Return transitions from at most MAX_TD_STATES of the states."""
         batch = self.batch
@@ -148,10 +167,7 @@ class WindowEncoding:
         returns, next_state, factor = n_step_returns(
             batch.reward, batch.lengths, discount, self.config.n_step
         )
-        row, column = torch.nonzero(batch.present, as_tuple=True)
-        if len(row) > MAX_TD_STATES:
-            kept = torch.randperm(len(row), generator=self.generator)[:MAX_TD_STATES]
-            row, column = row[kept], column[kept]
+        row, column = self._some(batch.present, MAX_TD_STATES)
         arrival = next_state[row, column]
         ends = arrival >= batch.lengths[row]
         following = batch.item[row, torch.clamp(arrival, max=batch.item.shape[1] - 1)].masked_fill(ends, -1)
@@ -183,6 +199,14 @@ class WindowEncoding:
             row=row,
             column=column,
         )
+
+    def _some(self, places: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (window, place in it) of the marked places, (window, time), drawn if there are more than `most`."""
+        row, column = torch.nonzero(places, as_tuple=True)
+        if len(row) > most:
+            kept = torch.randperm(len(row), generator=self.generator)[:most]
+            row, column = row[kept], column[kept]
+        return row, column
 
 
 def step_discounts(

@@ -28,7 +28,7 @@ def parameters_of(network: QNetwork, part: Part) -> list[nn.Parameter]:
         "content": [tower.content_map],
         "memory": [states.memory],
         "encoder": [states.tokens, encoder],
-        "heads": [states.advantage, states.behavior, states.scalars, states.offsets],
+        "heads": [states.advantage, states.behavior, states.scalars, states.offsets, states.responses],
     }
     return [p for module in modules[part] if isinstance(module, nn.Module) for p in module.parameters()]
 

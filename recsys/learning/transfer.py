@@ -26,6 +26,7 @@ from recsys.types import FloatArray, LongArray
 
 _RIDGE = 0.1  # of the mean eigenvalue of C'C
 _BY_TYPE = ("states.tokens.event_type.weight", "states.memory.by_type")
+_OF_ONE_LOG = ("states.tokens.attributes.", "states.responses.")  # start afresh
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def warm_start(network: QNetwork, source: Source, carried: Carried, event_types:
     weights, own = source.teacher.state_dict(), network.state_dict()
     code = torch.tensor([_place(source.event_types, name) for name in event_types])
     for name, value in own.items():
-        if name in ITEM_TABLES or name.startswith("states.tokens.attributes."):
+        if name in ITEM_TABLES or name.startswith(_OF_ONE_LOG):
             continue
         if name not in weights:
             raise ValueError(f"the source has no {name}")

@@ -16,6 +16,7 @@ from recsys.mdp.state import StateBatch
 from recsys.models.history_memory import HistoryMemory
 from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
 from recsys.models.quantiles import QuantileOffsets
+from recsys.models.responses import ResponseHead
 from recsys.models.session_encoder import (
     AttentionEncoder,
     GatedEncoder,
@@ -46,6 +47,7 @@ class NetworkShape:
     quantiles: int = 1  # of the return; what is served is their mean
     memory_features: int = 0  # of the memory part of e_i; 0 = none
     behavior: bool = True  # a head for what the log does next; a student, which learns from Q, needs none
+    responses: bool = False  # a head for how a shown item is answered, which only training asks
 
     @property
     def vector_features(self) -> int:
@@ -64,8 +66,8 @@ class StateVectors:
 
 
 @dataclass(frozen=True)
-class DistributedStates(StateVectors):
-    """States of a network that learns quantiles, which are read off the hidden vectors."""
+class HiddenStates(StateVectors):
+    """States with the hidden vectors, which quantiles and responses are read off."""
 
     hidden: torch.Tensor  # (batch, time + 1, hidden)
 
@@ -105,6 +107,9 @@ class StateNetwork(nn.Module):
             if shape.quantiles > 1
             else None
         )
+        self.responses = (
+            ResponseHead(shape.hidden, shape.item_features, shape.event_types) if shape.responses else None
+        )
 
     def forward(self, batch: StateBatch, item_vectors: torch.Tensor) -> StateVectors:
         """Return the states around the tokens; `item_vectors` has shape (batch, time, feature)."""
@@ -118,7 +123,8 @@ class StateNetwork(nn.Module):
             advantage = torch.cat([advantage, asked], dim=-1)
             behavior = torch.cat([behavior, asked_of_behavior], dim=-1)
         heads = advantage, value, behavior, scalars[..., 1]
-        return StateVectors(*heads) if self.offsets is None else DistributedStates(*heads, hidden)
+        plain = self.offsets is None and self.responses is None
+        return StateVectors(*heads) if plain else HiddenStates(*heads, hidden)
 
 
 class QNetwork(nn.Module):
@@ -152,9 +158,15 @@ class QNetwork(nn.Module):
 
     def quantile_offsets(self, states: StateVectors, item: torch.Tensor, side: "ItemSide") -> torch.Tensor:
         """Return δ_n(s, i), (state, quantile), of one item per state."""
-        if self.states.offsets is None or not isinstance(states, DistributedStates):
+        if self.states.offsets is None or not isinstance(states, HiddenStates):
             raise RuntimeError("a network of one quantile has no offsets; build it with more quantiles")
         return torch.as_tensor(self.states.offsets(states.hidden, side.vectors))
+
+    def response_logits(self, states: StateVectors, item: torch.Tensor) -> torch.Tensor:
+        """Return the logits of each state's item being answered by each event type, (state, event type)."""
+        if self.states.responses is None or not isinstance(states, HiddenStates):
+            raise RuntimeError("a network without a response head says nothing of answers; build it with one")
+        return torch.as_tensor(self.states.responses(states.hidden, self.tower(item)))
 
 
 @dataclass(frozen=True)

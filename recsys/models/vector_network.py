@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from recsys.models.q_network import DistributedStates, ItemSide, StateVectors
+from recsys.models.q_network import HiddenStates, ItemSide, StateVectors
 from recsys.models.quantiles import DenseQuantileOffsets
 
 
@@ -57,7 +57,7 @@ class VectorNetwork(nn.Module):
         returns = none if self.returns is None else self.returns(hidden)[:, 0]
         if self.offsets is None:
             return StateVectors(advantage, value, hidden, returns)
-        return DistributedStates(advantage, value, hidden, returns, hidden)
+        return HiddenStates(advantage, value, hidden, returns, hidden)
 
     def item_side(self, item: torch.Tensor) -> ItemSide:
         """Return what Q needs of some actions."""
@@ -75,6 +75,6 @@ class VectorNetwork(nn.Module):
 
     def quantile_offsets(self, states: StateVectors, item: torch.Tensor, side: ItemSide) -> torch.Tensor:
         """Return δ_n(s, a), (batch, quantile), of one action per state."""
-        if self.offsets is None or not isinstance(states, DistributedStates):
+        if self.offsets is None or not isinstance(states, HiddenStates):
             raise RuntimeError("a network of one quantile has no offsets; build it with more quantiles")
         return torch.as_tensor(self.offsets(states.hidden, item))

@@ -131,6 +131,15 @@ def test_a_warm_teacher_is_the_sources_but_for_its_items():
     assert readout.unique().numel() == 1  # one item in common: coordinates say nothing
 
 
+def test_how_items_are_answered_is_learnt_anew():
+    source, _ = source_of(linear=True)
+    network = teacher(replace(SHAPE, items=7, event_types=3, responses=True), seed=1)
+    before = network.states.responses.map.weight.detach().clone()
+    carried = carry(source, [""] * 7, np.zeros((7, 6), np.float32), np.zeros(7, np.float32))
+    warm_start(network, source, carried, ("click", "impression", "purchase"))
+    assert network.states.responses.map.weight.equal(before)
+
+
 def test_another_network_is_refused_by_name():
     source, _ = source_of(linear=True)
     network = teacher(replace(SHAPE, hidden=6), seed=1)
