@@ -93,7 +93,13 @@ def candidates(log: PreparedLog, seed: int, epochs: int) -> dict[str, dict[str, 
 
     def network(discount: float) -> Act:
         learning = teacher_settings().model_copy(
-            update={"epochs": epochs, "negatives": 128, "discount": discount, "n_step": 2 if discount else 1}
+            update={
+                "epochs": epochs,
+                "negatives": 128,
+                "discount": discount,
+                "n_step": 2 if discount else 1,
+                "response_weight": 0.0,
+            }
         )
         with torch.enable_grad():
             return sequence_state(learn_offline(log, Learning(learning), seed))

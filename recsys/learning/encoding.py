@@ -61,7 +61,7 @@ class LoggedResponses:
 class EncodedTransitions:
     """Transitions (s_t, a_t, …, s_{t+m}) whose states have passed through the networks; first axis state."""
 
-    here: StateVectors  # s_t through the online network
+    here: StateVectors | None  # s_t through the online network; None where `q_here` says it all
     there: StateVectors | None  # s_{t+m} through the online network; None where nothing is chosen by it
     target_there: StateVectors | None  # s_{t+m} through the target network; None where `q_there` says it all
     action: torch.Tensor  # (state,) int64
@@ -76,6 +76,13 @@ class EncodedTransitions:
     column: torch.Tensor | None = None  # (state,) its place there
     allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
     q_there: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the target network, if it is known
+    q_here: torch.Tensor | None = None  # (state,) Q(s_t, a_t) by the online network, if it is known
+
+    def through_online(self) -> StateVectors:
+        """Return s_t through the online network; raises RuntimeError where only Q of the logged action was asked."""
+        if self.here is None:
+            raise RuntimeError("the online network was asked for Q of logged actions alone")
+        return self.here
 
     def through_target(self) -> StateVectors:
         """Return s_{t+m} through the target network; raises RuntimeError where only its Q was remembered."""
@@ -89,8 +96,8 @@ class EncodedTransitions:
 class Encoding(Protocol):
     """One batch, encoded when asked: a warm-up needs no transitions."""
 
-    def logged(self) -> LoggedActions:
-        """Return the states that the supervised losses are asked about."""
+    def logged(self) -> LoggedActions | None:
+        """Return the states that the supervised losses are asked about; None where Q(s_t, a_t) is all that is asked."""
         ...
 
     def transitions(self) -> EncodedTransitions:
@@ -273,10 +280,15 @@ class VectorEncoding:
         self.network, self.target, self.mask = network, target, mask
         self.remembered = remembered
         self.batch, self.config = moved(batch, device), config
-        self.states: StateVectors = network(self.batch.state)
+        asks_of_all = config.supervised_weight > 0 or config.conservative_weight > 0
+        self.states: StateVectors | None = (
+            network(self.batch.state) if asks_of_all or not network.plain else None
+        )
 
-    def logged(self) -> LoggedActions:
+    def logged(self) -> LoggedActions | None:
         """Return every state of the batch."""
+        if self.states is None:
+            return None
         return LoggedActions(self.states, self.batch.action, self.batch.weight)
 
     def transitions(self) -> EncodedTransitions:
@@ -288,7 +300,7 @@ class VectorEncoding:
             if self.remembered is None:
                 target_there, q_there = self.target(batch.next_state), None
             else:
-                target_there, q_there = None, self.remembered.q_all(batch.index, batch.next_state)
+                target_there, q_there = None, self.remembered.q_all(batch.index)
         return EncodedTransitions(
             self.states,
             there,
@@ -301,4 +313,5 @@ class VectorEncoding:
             realised=None,
             allowed=None if self.mask is None else self.mask(batch.next_state),
             q_there=q_there,
+            q_here=self.network.q_of(batch.state, batch.action) if self.states is None else None,
         )

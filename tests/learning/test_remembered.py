@@ -55,7 +55,7 @@ def test_training_with_remembered_states_ends_with_the_same_weights(
     for remembers in (False, True):
         learning = network(dueling=dueling)
         target = frozen_copy(learning)
-        remembered = RememberedTarget(target, TRANSITIONS) if remembers else None
+        remembered = RememberedTarget(target, whole.next_state.numpy()) if remembers else None
         chance = torch.Generator().manual_seed(seed)
         learner = DQNLearner(learning, target, None, config, None, chance, remembered=remembered)
         optimizer, schedule = optimizer_for(learning, 0.01, 0.0), TargetSchedule(1.0, interval)
@@ -73,10 +73,11 @@ def test_what_a_moved_network_would_say_is_never_answered_from_memory() -> None:
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(0.5)
-    remembered, whole = RememberedTarget(target, TRANSITIONS), log()
-    before = remembered.q_all(whole.index, whole.next_state)
+    whole = log()
+    remembered = RememberedTarget(target, whole.next_state.numpy())
+    before = remembered.q_all(whole.index)
     soft_update(target, other, 1.0)
-    after = remembered.q_all(whole.index, whole.next_state)
+    after = remembered.q_all(whole.index)
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, target.q_all(target(whole.next_state)))
 
@@ -85,20 +86,46 @@ def test_a_next_state_is_encoded_once_until_the_network_moves() -> None:
     target, whole = frozen_copy(network()), log()
     asked: list[int] = []
     target.encoder.register_forward_hook(lambda _module, given, _out: asked.append(len(given[0])))
-    remembered = RememberedTarget(target, TRANSITIONS)
+    remembered = RememberedTarget(target, whole.next_state.numpy())
     for index in (torch.arange(40), torch.arange(20, 60), torch.arange(60)):
-        remembered.q_all(index, whole.next_state[index])
+        remembered.q_all(index)
     assert asked == [40, 20]
     soft_update(target, network(), 0.5)
-    remembered.q_all(whole.index, whole.next_state)
+    remembered.q_all(whole.index)
     assert asked == [40, 20, TRANSITIONS]
+
+
+def test_a_batch_that_meets_a_new_state_is_filled_up_with_others_until_all_are_known() -> None:
+    target, whole = frozen_copy(network()), log()
+    asked: list[int] = []
+    target.encoder.register_forward_hook(lambda _module, given, _out: asked.append(len(given[0])))
+    remembered = RememberedTarget(target, whole.next_state.numpy())
+    for last in range(TRANSITIONS - 1, -1, -1):
+        index = torch.arange(16) * 3 % TRANSITIONS
+        index[0] = last
+        torch.testing.assert_close(
+            remembered.q_all(index), target.q_all(target(whole.next_state[index])), rtol=1e-5, atol=1e-6
+        )
+        asked.pop()  # the test's own question
+    assert max(asked) == 16
+    assert TRANSITIONS <= sum(asked) <= TRANSITIONS + 16
+
+
+def test_places_that_were_overwritten_are_asked_again() -> None:
+    target, whole = frozen_copy(network()), log()
+    states = whole.next_state.numpy().copy()
+    remembered = RememberedTarget(target, states)
+    remembered.q_all(whole.index)
+    states[[3, 41]] = 2.0
+    remembered.forget(torch.tensor([3, 41]))
+    torch.testing.assert_close(remembered.q_all(whole.index), target.q_all(target(torch.from_numpy(states))))
 
 
 @pytest.mark.parametrize("head", [{"behavior": True}, {"return_head": True}, {"quantiles": 3}])
 def test_a_network_that_says_more_than_q_is_not_remembered(head: dict[str, int]) -> None:
     target = VectorNetwork(VectorShape(FEATURES, ACTIONS, (8,), **head))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=next(iter(head))):
-        RememberedTarget(target, TRANSITIONS)
+        RememberedTarget(target, log().next_state.numpy())
 
 
 def test_fast_products_keep_accuracy_and_leave_the_process_as_it_was() -> None:

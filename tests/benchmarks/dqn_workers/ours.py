@@ -1,7 +1,7 @@
 """Our update through the real replay and learner, under the products that the pipeline trains with.
 
-It starts 800 updates after a copy of the target network: from there to the end of the measurement it meets as many next
-states that it has not remembered (5 %) as on average between two copies.
+Between two copies of the target network every next state is asked about once. Those passes come soon after a copy; so
+that the measurement holds its share of them, as many next states as an average update pays for are forgotten at each.
 
 python ours.py LOG dqn|double|cql|prioritized|sample|sample-prioritized
 """
@@ -28,7 +28,7 @@ from recsys.mdp.replay_log import VectorLog, vector_columns
 from recsys.mdp.transition_store import StoreWriter, open_store, vector_schema
 from recsys.models.vector_network import VectorNetwork, VectorShape
 
-UPDATES_BEFORE = 800
+UPDATES_BEFORE = 800  # until all is remembered
 
 path, kind = sys.argv[1:]
 log = read_log(path)
@@ -69,7 +69,9 @@ config = PretrainConfig(
     target_tau=1.0,
     target_interval=TARGET_INTERVAL,
 )
-remembered = None if kind.startswith("sample") else RememberedTarget(target, len(log["action"]))
+remembered = (
+    None if kind.startswith("sample") else RememberedTarget(target, np.asarray(store.columns["next_state"]))
+)
 chance_of_network = torch.Generator().manual_seed(0)
 learner = DQNLearner(network, target, None, config, None, chance_of_network, remembered=remembered)
 optimizer = optimizer_for(network, config.learning_rate, config.weight_decay)
@@ -88,6 +90,16 @@ def step() -> None:
         replay.update(batch.index, losses.figures.td_error)
     update += 1
     schedule.follow(target, network, update)
+    if remembered is not None and update > UPDATES_BEFORE:
+        forget_a_share(remembered)
+
+
+def forget_a_share(remembered: RememberedTarget) -> None:
+    """Forget a whole batch once in as many updates as pay for one: N / batch batches in C updates."""
+    every = round(TARGET_INTERVAL * BATCH / len(log["action"]))
+    if update % every == 0:
+        first = (update // every * BATCH) % (len(log["action"]) - BATCH)
+        remembered.forget(torch.arange(first, first + BATCH))
 
 
 def sample() -> None:
