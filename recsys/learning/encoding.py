@@ -77,6 +77,7 @@ class EncodedTransitions:
     allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
     q_there: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the target network, if it is known
     q_here: torch.Tensor | None = None  # (state,) Q(s_t, a_t) by the online network, if it is known
+    q_choice: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the online network, if it is known
 
     def through_online(self) -> StateVectors:
         """Return s_t through the online network; raises RuntimeError where only Q of the logged action was asked."""
@@ -294,9 +295,14 @@ class VectorEncoding:
     def transitions(self) -> EncodedTransitions:
         """Return every transition of the batch."""
         batch = self.batch
+        chooses = self.config.double and self.config.target != "sarsa"
+        there, q_here, q_choice = None, None, None
+        if self.states is None:
+            following = batch.next_state if chooses else None
+            q_here, q_choice = self.network.q_of(batch.state, batch.action, following)
         with torch.no_grad():
-            chooses = self.config.double and self.config.target != "sarsa"
-            there = self.network(batch.next_state) if chooses else None
+            if chooses and q_choice is None:
+                there = self.network(batch.next_state)
             if self.remembered is None:
                 target_there, q_there = self.target(batch.next_state), None
             else:
@@ -313,5 +319,6 @@ class VectorEncoding:
             realised=None,
             allowed=None if self.mask is None else self.mask(batch.next_state),
             q_there=q_there,
-            q_here=self.network.q_of(batch.state, batch.action) if self.states is None else None,
+            q_here=q_here,
+            q_choice=q_choice,
         )

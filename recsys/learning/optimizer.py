@@ -92,9 +92,16 @@ def optimizer_for(
 
 
 def grouped_optimizer(groups: Iterable[tuple[list[nn.Parameter], float, float]]) -> torch.optim.AdamW:
-    """Return AdamW over (parameters, learning rate, weight decay); empty groups are left out."""
+    """Return AdamW over (parameters, learning rate, weight decay); equal groups are one, empty ones none."""
+    alike: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameters, rate, decay in groups:
+        if parameters:
+            alike.setdefault((rate, decay), []).extend(parameters)
     return LazyAdamW(
-        [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for p, rate, decay in groups if p],
+        [
+            {"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay}
+            for (rate, decay), p in alike.items()
+        ],
         fused=True,  # one kernel for all tensors: half the time of the default on a CPU
     )
 
@@ -106,7 +113,9 @@ def step(
     max_gradient_norm: float | None = MAX_GRADIENT_NORM,
 ) -> None:
     """Take one step with every group's learning rate times `rate_factor`, clipped unless the largest norm is None."""
-    optimizer.zero_grad(set_to_none=True)
+    for group in optimizer.param_groups:  # what zero_grad does, without what it notes for a profiler
+        for parameter in group["params"]:
+            parameter.grad = None
     loss.backward()  # type: ignore[no-untyped-call]
     if max_gradient_norm is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -66,11 +66,17 @@ class VectorNetwork(nn.Module):
         others = (self.advantage, self.value, self.behavior, self.returns, self.offsets)
         return all(head is None for head in others)
 
-    def q_of(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Return Q(s, a), (batch,), of one action per state by the shortest way that a plain network has."""
+    def q_of(
+        self, state: torch.Tensor, action: torch.Tensor, others: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return Q(s, a), (batch,), of one action per state by the shortest way that a plain network has.
+
+        Also Q of every action of `others`, (other, feature), without a gradient: (other, action), None without them.
+        """
         linear = [*(layer for layer in self.encoder if isinstance(layer, nn.Linear)), self.actions]
         layers = [part for layer in linear for part in (layer.weight, layer.bias)]
-        return torch.as_tensor(SelectedQ.apply(state, action, *layers))  # type: ignore[no-untyped-call]
+        q_value, q_others = SelectedQ.apply(state, action, others, *layers)  # type: ignore[no-untyped-call]
+        return q_value, q_others
 
     def item_side(self, item: torch.Tensor) -> ItemSide:
         """Return what Q needs of some actions."""

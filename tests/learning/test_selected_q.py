@@ -32,9 +32,12 @@ def test_it_is_the_dense_network_at_the_logged_actions(hidden: tuple[int, ...]) 
     (dense * slope).sum().backward()
     wanted = [parameter.grad.clone() for parameter in made.parameters()]
     made.zero_grad()
-    short = made.q_of(state, action)
+    others = state[:9] * 2
+    short, beside = made.q_of(state, action, others)
     (short * slope).sum().backward()
     torch.testing.assert_close(short, dense)
+    torch.testing.assert_close(beside, made.q_all(made(others)))
+    assert not beside.requires_grad
     for parameter, gradient in zip(made.parameters(), wanted, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
     assert made.actions.weight.grad[-1].abs().max() == 0
@@ -45,7 +48,7 @@ def test_its_gradient_is_the_slope_of_its_values() -> None:
     layers = [
         part for layer in (made.encoder[0], made.encoder[2], made.actions) for part in layer.parameters()
     ]
-    assert torch.autograd.gradcheck(lambda *parts: SelectedQ.apply(state, action, *parts), layers)
+    assert torch.autograd.gradcheck(lambda *parts: SelectedQ.apply(state, action, None, *parts)[0], layers)
 
 
 @pytest.mark.parametrize(
