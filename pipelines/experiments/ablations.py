@@ -50,6 +50,7 @@ RUNGS = {
     "single Q (double off)": ["pretrain.double=false"],
     "hard target copy every 100 updates": ["pretrain.target_tau=1", "pretrain.target_interval=100"],
     "no warm-up": ["pretrain.warmup_epochs=0"],
+    "response head": ["pretrain.response_weight=0.3"],
 }
 # a purchase is worth .4 log(1 + revenue), about 1 on average, and a cancellation the same below 0
 REVENUE = [
