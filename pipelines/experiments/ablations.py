@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.questions import Question, cold_questions
 from pipelines.experiments.ranking import CONFIGS, LOGS, train_teacher
 from pipelines.runner import run_steps
@@ -243,7 +244,4 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

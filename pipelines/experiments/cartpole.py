@@ -20,6 +20,7 @@ import torch
 
 from pipelines.experiments.cartpole_peers import BareDQN, d3rlpy_result
 from pipelines.experiments.cartpole_presets import PRESETS, Preset
+from pipelines.experiments.command import run_command
 from recsys.config import PretrainConfig
 from recsys.errors import UserError
 from recsys.learning.dqn import DQNLearner
@@ -242,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

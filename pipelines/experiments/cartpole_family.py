@@ -50,6 +50,7 @@ from pipelines.experiments.cartpole_presets import (
     Preset,
 )
 from pipelines.experiments.cartpole_tasks import Task, draw_tasks, refuse_seen, single_environment
+from pipelines.experiments.command import run_command
 from recsys.errors import UserError
 from recsys.randomness import derive_seed, numpy_generator
 from recsys.types import FloatArray
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -28,6 +28,7 @@ from rich.console import Console
 from pipelines.baseline import make
 from pipelines.configuration import resolve_config
 from pipelines.experiments.audience import Audience, Served
+from pipelines.experiments.command import run_command
 from pipelines.improve import improve
 from pipelines.loop_round import Asked
 from recsys.artifacts.journal import Journal
@@ -261,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.experiments.command import run_command
 from recsys.evaluation.intervals import Interval
 from recsys.evaluation.ope.accumulate import sum_rounds
 from recsys.evaluation.ope.clustered import bootstrap_intervals, clustered_intervals
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

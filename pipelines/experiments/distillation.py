@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from pipelines.cases import test_cases
 from pipelines.configuration import resolve_config
 from pipelines.distill import member, parameters
+from pipelines.experiments.command import run_command
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.experiments.stopwatch import cpu_ms
 from pipelines.runner import run_steps
@@ -248,4 +249,4 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from pipelines.configuration import resolve_config  # noqa: E402
+from pipelines.experiments.command import run_command  # noqa: E402
 from pipelines.experiments.moving_cases import answers, around  # noqa: E402
 from pipelines.finetune import finetune  # noqa: E402
 from pipelines.publish import BUNDLE  # noqa: E402
@@ -188,4 +189,4 @@ def _print(seed: str, found: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

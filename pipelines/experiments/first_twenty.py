@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipelines.experiments.command import run_command
 from pipelines.experiments.first_twenty_policies import (
     Act,
     FoldIn,
@@ -299,4 +300,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

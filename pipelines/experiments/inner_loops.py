@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.questions import Question, warm_question
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.metatrain import table_of
@@ -29,7 +30,6 @@ from pipelines.runner import run_steps, settle_chance
 from pipelines.stages import all_steps
 from recsys.adaptation import AdaptationPrior, InnerLoop
 from recsys.config import RunConfig
-from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.evaluation.intervals import bootstrap_mean
@@ -212,7 +212,4 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.contestants import BASELINES, Budget, Validation, tuned_and_fitted
 from pipelines.experiments.kshot_marks import MarkedUsers, load_marks, markdown, save_marks
 from pipelines.experiments.questions import Question, cold_questions
@@ -186,7 +187,4 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

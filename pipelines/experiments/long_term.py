@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipelines.experiments.command import run_command
 from pipelines.experiments.long_term_learn import (
     Learning,
     Online,
@@ -271,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -30,6 +30,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from pipelines.experiments.command import run_command  # noqa: E402
 from pipelines.experiments.melu_data import (  # noqa: E402
     COLD,
     MOST,
@@ -51,7 +52,6 @@ from pipelines.experiments.melu_peers import (  # noqa: E402
     tuned_biases,
     tuned_item_knn,
 )
-from recsys.errors import UserError  # noqa: E402
 from recsys.evaluation.intervals import bootstrap_mean  # noqa: E402
 from recsys.randomness import derive_seed, numpy_generator  # noqa: E402
 from recsys.types import FloatArray  # noqa: E402
@@ -282,7 +282,4 @@ def markdown(runs: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error_found:
-        raise SystemExit(f"melu: {error_found}") from None
+    run_command(main)

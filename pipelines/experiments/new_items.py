@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.distillation import student_of
 from pipelines.experiments.kshot_marks import MarkedUsers, markdown, save_marks
 from pipelines.index import with_content_rows
@@ -133,4 +134,4 @@ def marks_of(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

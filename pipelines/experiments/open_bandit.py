@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipelines.experiments.command import run_command
 from recsys import columns as c
 from recsys.datasets.open_bandit import OpenBanditAdapter
 from recsys.evaluation.ope.accumulate import sum_rounds
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.inner_loops import trained
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.metatrain import table_of
@@ -26,7 +27,6 @@ from pipelines.runner import run_steps, settle_chance
 from pipelines.stages import all_steps
 from recsys.adaptation import InnerLoop
 from recsys.config import RunConfig
-from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, cold_cases
 from recsys.evaluation.curve import kshot_curve
 from recsys.evaluation.intervals import bootstrap_mean
@@ -159,7 +159,4 @@ def markdown(runs: dict[str, dict[str, dict[str, object]]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.experiments.command import run_command
 from pipelines.experiments.policy_ordering_lives import lives
 from pipelines.experiments.policy_ordering_worlds import ordering, policies
 from recsys.evaluation.ope.accumulate import Accumulator
@@ -174,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

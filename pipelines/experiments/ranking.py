@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from pipelines.configuration import resolve_config  # noqa: E402
+from pipelines.experiments.command import run_command  # noqa: E402
 from pipelines.experiments.contestants import (  # noqa: E402
     BASELINES,
     Budget,
@@ -191,7 +192,4 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run_command(main)

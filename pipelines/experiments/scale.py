@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.experiments.command import run_command
 from pipelines.experiments.scale_log import write_scale_log
 from pipelines.experiments.scale_stages import STAGES
 from pipelines.experiments.scale_table import print_table
@@ -116,4 +117,4 @@ def _measured(kind: Kind, folder: Path, events: int, items: int) -> list[dict[st
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

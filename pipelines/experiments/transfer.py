@@ -29,6 +29,7 @@ from rich.console import Console  # noqa: E402
 from pipelines import metatrain, pretrain  # noqa: E402
 from pipelines.cases import test_cases  # noqa: E402
 from pipelines.configuration import resolve_config  # noqa: E402
+from pipelines.experiments.command import run_command  # noqa: E402
 from pipelines.experiments.kshot_marks import by_user  # noqa: E402
 from pipelines.experiments.transfer_tables import PAIRS, write_pair  # noqa: E402
 from pipelines.metatrain import table_of  # noqa: E402
@@ -206,4 +207,4 @@ def _numbers(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

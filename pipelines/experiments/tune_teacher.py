@@ -14,6 +14,7 @@ import optuna
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
+from pipelines.experiments.command import run_command
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
@@ -89,4 +90,4 @@ def overrides(settings: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.cases import test_cases
+from pipelines.experiments.command import run_command
 from pipelines.experiments.kshot_marks import by_user
 from pipelines.publish import BUNDLE
 from pipelines.steps import StepContext
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
