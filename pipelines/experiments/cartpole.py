@@ -233,13 +233,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     preset = PRESETS[asked.preset]
-    try:
-        if asked.peer == "d3rlpy":
-            print(d3rlpy_result(preset, asked.steps, asked.seed))
-        else:
-            print(json.dumps(asdict(run(asked.peer or "ours", preset, asked.steps, asked.seed))))
-    except UserError as error:
-        raise SystemExit(f"cartpole: {error}") from None
+    if asked.peer == "d3rlpy":
+        print(d3rlpy_result(preset, asked.steps, asked.seed))
+    else:
+        print(json.dumps(asdict(run(asked.peer or "ours", preset, asked.steps, asked.seed))))
 
 
 if __name__ == "__main__":

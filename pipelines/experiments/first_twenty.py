@@ -39,7 +39,6 @@ from pipelines.experiments.first_twenty_policies import (
 from pipelines.experiments.first_twenty_prior import learn_tastes
 from pipelines.experiments.long_term import teacher_settings
 from pipelines.experiments.long_term_learn import Learning, learn_offline
-from recsys.errors import UserError
 from recsys.evaluation.intervals import bootstrap_mean
 from recsys.logs.prepared import PreparedLog
 from recsys.logs.simulator import World, WorldSettings, make_world
@@ -284,16 +283,11 @@ def main() -> None:
     if unknown := set(asked.policies) - set(POLICIES):
         parser.error(f"--policies names {sorted(unknown)}; choose among {', '.join(POLICIES)}")
     torch.set_num_threads(1)
-    try:
-        chosen = chosen_settings(asked.players, asked.users, asked.epochs, asked.policies)
-        runs: dict[str, Any] = {}
-        for seed in (int(text) for text in asked.seeds.split(",")):
-            runs[str(seed)] = run_seed(seed, chosen, asked.players, asked.users, asked.epochs)
-            asked.out.write_text(
-                json.dumps({"chosen": chosen, "seeds": runs}, indent=1) + "\n", encoding="utf-8"
-            )
-    except UserError as error:
-        raise SystemExit(f"first_twenty: {error}") from None
+    chosen = chosen_settings(asked.players, asked.users, asked.epochs, asked.policies)
+    runs: dict[str, Any] = {}
+    for seed in (int(text) for text in asked.seeds.split(",")):
+        runs[str(seed)] = run_seed(seed, chosen, asked.players, asked.users, asked.epochs)
+        asked.out.write_text(json.dumps({"chosen": chosen, "seeds": runs}, indent=1) + "\n", encoding="utf-8")
     if asked.svg is not None:
         asked.svg.write_text(regret_svg(runs), encoding="utf-8")
     print(markdown(runs))
