@@ -121,7 +121,13 @@ def simulate(
     max_steps: int = MOST_STEPS,
     first_user: int = 0,
 ) -> tuple[IntArray, Actions]:
-    """Return the users' segments, (user,), and all that was shown to them."""
+    """Return the users' segments, (user,), and all that was shown to them.
+
+    Raises UserError if there is nobody to show anything to.
+    """
+    for name, value in (("users", users), ("max_steps", max_steps)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, must be at least 1; give more {name}")
     present: UserState = world.begin(users, generator)
     segment = present.segment
     rows = np.arange(users)

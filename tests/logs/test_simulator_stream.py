@@ -195,3 +195,11 @@ def test_impossible_sizes_are_refused(changes):
     world = small_world()
     with pytest.raises(UserError, match=rf"{next(iter(changes))} is .*, must be at least"):
         next(stream_events(world, logging_policy(world), **({"users": 5, "seed": 1} | changes)))
+
+
+@pytest.mark.parametrize("changes", [{"users": 0}, {"max_steps": 0}])
+def test_a_log_of_nobody_is_refused(changes):
+    world = small_world()
+    asked = {"users": 5, "generator": numpy_generator(0, "log"), "arrival_days": 1.0, **changes}
+    with pytest.raises(UserError, match=f"{next(iter(changes))} is 0, must be at least 1"):
+        simulate(world, logging_policy(world), **asked)
