@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-Tensors = tuple[torch.Tensor, ...]
-
 
 class SelectedQ(torch.autograd.Function):
     """Q(s, a) = ⟨h_L, w_a⟩ + b_a with h_l = max(0, W_l h_{l−1} + b_l), h_0 = s."""
