@@ -149,8 +149,8 @@ class DQNLearner:
                 total, supervised.detach(), response.detach(), none, conservative.detach(), None
             )
         transitions = encoding.transitions()
-        if logged is None or transitions.here is not logged.states:
-            q_logged = transitions.q_here  # values are learnt in other states than behaviour is
+        if transitions.here is not logged.states:  # values are learnt in other states than behaviour is
+            q_logged = None
         td, returns, figures = self._of_transitions(transitions, q_logged)
         total = total + config.td_weight * td + config.return_weight * returns
         return StepLosses(
@@ -170,13 +170,11 @@ class DQNLearner:
         return WindowEncoding(network, target, batch, self.config, self.generator, self.device, weight)
 
     def _of_logged_actions(
-        self, logged: LoggedActions | None
+        self, logged: LoggedActions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return (behaviour loss, conservative loss, Q of the logged actions if it was needed)."""
         config = self.config
         supervised = conservative = torch.zeros((), device=self.device)
-        if logged is None:
-            return supervised, conservative, None
         scale = 1.0 / self.network.temperature
         states, action, weight = logged.states, logged.action, logged.weight
         if isinstance(self.network, VectorNetwork):
@@ -222,7 +220,7 @@ class DQNLearner:
         self, transitions: EncodedTransitions, q_logged: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, TransitionFigures]:
         """Return (TD loss, loss of the return head, figures)."""
-        config, weight = self.config, transitions.weight
+        config, here, weight = self.config, transitions.here, transitions.weight
         n_step_return, bootstrap = transitions.n_step_return, transitions.bootstrap
         with torch.no_grad():
             value, max_q, unsupported = self._next_value(transitions)
@@ -231,12 +229,10 @@ class DQNLearner:
         if q_logged is None or config.quantiles > 1:
             side = self.network.item_side(transitions.action)
         if q_logged is None and side is not None:
-            q_logged = q_of_pairs(transitions.through_online(), side)
+            q_logged = q_of_pairs(here, side)
         assert q_logged is not None  # noqa: S101 - one of the two branches gave it
         if config.quantiles > 1 and side is not None:
-            quantile = q_logged[:, None] + self.network.quantile_offsets(
-                transitions.through_online(), transitions.action, side
-            )
+            quantile = q_logged[:, None] + self.network.quantile_offsets(here, transitions.action, side)
             each = quantile_loss(quantile, target, config.huber_threshold)
             target = target.mean(dim=1)
         else:
@@ -246,7 +242,7 @@ class DQNLearner:
         if config.return_weight > 0:
             logged_return = n_step_return + bootstrap * transitions.through_target().behavior_return
             goal = logged_return if self.target_range is None else logged_return.clamp(*self.target_range)
-            returns = weighted_mean((transitions.through_online().behavior_return - goal) ** 2, weight)
+            returns = weighted_mean((here.behavior_return - goal) ** 2, weight)
         q_value = q_logged.detach()
         figures = TransitionFigures(
             (target - q_value).abs(),

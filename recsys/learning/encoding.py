@@ -61,7 +61,7 @@ class LoggedResponses:
 class EncodedTransitions:
     """Transitions (s_t, a_t, …, s_{t+m}) whose states have passed through the networks; first axis state."""
 
-    here: StateVectors | None  # s_t through the online network; None where `q_here` says it all
+    here: StateVectors  # s_t through the online network
     there: StateVectors | None  # s_{t+m} through the online network; None where nothing is chosen by it
     target_there: StateVectors | None  # s_{t+m} through the target network; None where `q_there` says it all
     action: torch.Tensor  # (state,) int64
@@ -76,14 +76,6 @@ class EncodedTransitions:
     column: torch.Tensor | None = None  # (state,) its place there
     allowed: torch.Tensor | None = None  # (state, action) what s_{t+m} permits; None = everything
     q_there: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the target network, if it is known
-    q_here: torch.Tensor | None = None  # (state,) Q(s_t, a_t) by the online network, if it is known
-    q_choice: torch.Tensor | None = None  # (state, action) Q of s_{t+m} by the online network, if it is known
-
-    def through_online(self) -> StateVectors:
-        """Return s_t through the online network; raises RuntimeError where only Q of the logged action was asked."""
-        if self.here is None:
-            raise RuntimeError("the online network was asked for Q of logged actions alone")
-        return self.here
 
     def through_target(self) -> StateVectors:
         """Return s_{t+m} through the target network; raises RuntimeError where only its Q was remembered."""
@@ -97,8 +89,8 @@ class EncodedTransitions:
 class Encoding(Protocol):
     """One batch, encoded when asked: a warm-up needs no transitions."""
 
-    def logged(self) -> LoggedActions | None:
-        """Return the states that the supervised losses are asked about; None where Q(s_t, a_t) is all that is asked."""
+    def logged(self) -> LoggedActions:
+        """Return the states that the supervised losses are asked about."""
         ...
 
     def transitions(self) -> EncodedTransitions:
@@ -281,28 +273,18 @@ class VectorEncoding:
         self.network, self.target, self.mask = network, target, mask
         self.remembered = remembered
         self.batch, self.config = moved(batch, device), config
-        asks_of_all = config.supervised_weight > 0 or config.conservative_weight > 0
-        self.states: StateVectors | None = (
-            network(self.batch.state) if asks_of_all or not network.plain else None
-        )
+        self.states: StateVectors = network(self.batch.state)
 
-    def logged(self) -> LoggedActions | None:
+    def logged(self) -> LoggedActions:
         """Return every state of the batch."""
-        if self.states is None:
-            return None
         return LoggedActions(self.states, self.batch.action, self.batch.weight)
 
     def transitions(self) -> EncodedTransitions:
         """Return every transition of the batch."""
         batch = self.batch
-        chooses = self.config.double and self.config.target != "sarsa"
-        there, q_here, q_choice = None, None, None
-        if self.states is None:
-            following = batch.next_state if chooses else None
-            q_here, q_choice = self.network.q_of(batch.state, batch.action, following)
         with torch.no_grad():
-            if chooses and q_choice is None:
-                there = self.network(batch.next_state)
+            chooses = self.config.double and self.config.target != "sarsa"
+            there = self.network(batch.next_state) if chooses else None
             if self.remembered is None:
                 target_there, q_there = self.target(batch.next_state), None
             else:
@@ -319,6 +301,4 @@ class VectorEncoding:
             realised=None,
             allowed=None if self.mask is None else self.mask(batch.next_state),
             q_there=q_there,
-            q_here=q_here,
-            q_choice=q_choice,
         )

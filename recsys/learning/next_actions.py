@@ -55,15 +55,13 @@ class AllActions:
 
     def of(self, transitions: EncodedTransitions) -> NextActions:
         """Return all actions of every next state."""
-        q_online, q_target, behavior_logit = transitions.q_choice, transitions.q_there, None
-        if q_online is None and transitions.there is not None:
-            q_online = self.network.q_all(transitions.there)
+        there, q_target, behavior_logit = transitions.there, transitions.q_there, None
         if q_target is None:
             target_there = transitions.through_target()
             q_target, behavior_logit = self.target.q_all(target_there), self.target.behavior_all(target_there)
         return NextActions(
             item=None,
-            q_online=q_online,
+            q_online=None if there is None else self.network.q_all(there),
             q_target=q_target,
             behavior_logit=behavior_logit,
             allowed=transitions.allowed,

@@ -12,7 +12,6 @@ from torch import nn
 
 from recsys.models.q_network import HiddenStates, ItemSide, StateVectors
 from recsys.models.quantiles import DenseQuantileOffsets
-from recsys.models.selected_q import SelectedQ
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,6 @@ class VectorNetwork(nn.Module):
         if self.offsets is None:
             return StateVectors(advantage, value, hidden, returns)
         return HiddenStates(advantage, value, hidden, returns, hidden)
-
-    @property
-    def plain(self) -> bool:
-        """Whether Q is a row per action times the last hidden layer, and nothing else is said of a state."""
-        others = (self.advantage, self.value, self.behavior, self.returns, self.offsets)
-        return all(head is None for head in others)
-
-    def q_of(
-        self, state: torch.Tensor, action: torch.Tensor, others: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return Q(s, a), (batch,), of one action per state by the shortest way that a plain network has.
-
-        Also Q of every action of `others`, (other, feature), without a gradient: (other, action), None without them.
-        """
-        linear = [*(layer for layer in self.encoder if isinstance(layer, nn.Linear)), self.actions]
-        layers = [part for layer in linear for part in (layer.weight, layer.bias)]
-        q_value, q_others = SelectedQ.apply(state, action, others, *layers)  # type: ignore[no-untyped-call]
-        return q_value, q_others
 
     def item_side(self, item: torch.Tensor) -> ItemSide:
         """Return what Q needs of some actions."""
