@@ -16,6 +16,7 @@ from pipelines.pretrain import held_out_health, return_range, validation_quality
 from pipelines.progress import PhaseReporter
 from pipelines.steps import StepContext, Summary
 from pipelines.transferring import PARENT
+from recsys.errors import UserError
 from recsys.evaluation.cold_start import validation_histories
 from recsys.evaluation.warm import seconds_of
 from recsys.learning.checkpoint import load_teacher, save_shape
@@ -74,13 +75,21 @@ def continue_log(context: StepContext, parent: Parent, continued: ContinuedLog) 
 
 
 def tune_teacher(context: StepContext, parent: Parent) -> Summary:
-    """Let the teacher learn from windows with new events and a share of old ones; keep what validates best."""
+    """Let the teacher learn from windows with new events and a share of old ones; keep what validates best.
+
+    Raises UserError if it is to learn answers, for which the parent's teacher has no head.
+    """
     config, settings = context.config, context.config.finetune
     device = training_device(config.device)
     log = open_prepared(context.inputs["prepare"])
     record = json.loads((context.inputs["prepare"] / PARENT).read_text(encoding="utf-8"))
     histories = trainable(log, identified_only=config.pretrain.identified_only)
     teacher = load_teacher(parent.step("metatrain"), config.pretrain.temperature)
+    if config.pretrain.response_weight > 0 and not teacher.shape.responses:
+        raise UserError(
+            f"pretrain.response_weight is {config.pretrain.response_weight}, must be 0 where the parent was trained "
+            "without answers; set it so or train anew"
+        )
     before = ItemStatistics.load(parent.step("metatrain") / "statistics.npz").popularity
     matrix = interaction_matrix(log, histories)
     popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()

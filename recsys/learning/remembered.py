@@ -58,7 +58,8 @@ class RememberedTarget:
     def forget(self, index: torch.Tensor) -> None:
         """Take note that other transitions stand at some places now, (place,)."""
         self._known[index] = False
-        self._searched = 0
+        if len(index) > 0:
+            self._searched = min(self._searched, int(index.min()))
 
     def _others(self, count: int) -> torch.Tensor:
         """Return at most `count` places that are not known, the next in order."""

@@ -2,7 +2,7 @@
 
     P(type | s, i) ∝ exp( w_type(h) + ⟨r_type(h), e_i⟩ )
 
-Rewards are rare and returns noisy; answers come with every action. Where a log holds what was shown without response,
+Returns are noisy; an answer comes with every action. Where a log holds what was shown without response,
 predicting them teaches the encoder who the user is and what tires them, which Q reads off the same hidden vector
 (auxiliary prediction beside Q-learning: Jaderberg et al. 2017). Nothing of it is served.
 """

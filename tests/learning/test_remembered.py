@@ -117,7 +117,12 @@ def test_places_that_were_overwritten_are_asked_again() -> None:
     remembered = RememberedTarget(target, states)
     remembered.q_all(whole.index)
     states[[3, 41]] = 2.0
+    asked: list[int] = []
+    target.encoder.register_forward_hook(lambda _module, given, _out: asked.append(len(given[0])))
     remembered.forget(torch.tensor([3, 41]))
+    remembered.q_all(torch.tensor([41, 7, 8]))  # the other one is found to fill the batch up
+    remembered.q_all(whole.index)
+    assert asked == [2]
     torch.testing.assert_close(remembered.q_all(whole.index), target.q_all(target(torch.from_numpy(states))))
 
 
