@@ -138,21 +138,23 @@ class DQNLearner:
         logged = encoding.logged()
         supervised, conservative, q_logged = self._of_logged_actions(logged)
         config = self.config
-        total = config.supervised_weight * supervised + config.conservative_weight * conservative
-        none = torch.zeros((), device=self.device)
-        response = none
+        response = td = returns = none = torch.zeros((), device=self.device)
         if config.response_weight > 0:
             response = self._of_responses(encoding)
-            total = total + config.response_weight * response
-        if warmup:
-            return StepLosses(
-                total, supervised.detach(), response.detach(), none, conservative.detach(), None
-            )
-        transitions = encoding.transitions()
-        if transitions.here is not logged.states:  # values are learnt in other states than behaviour is
-            q_logged = None
-        td, returns, figures = self._of_transitions(transitions, q_logged)
-        total = total + config.td_weight * td + config.return_weight * returns
+        figures = None
+        if not warmup:
+            transitions = encoding.transitions()
+            if transitions.here is not logged.states:  # values are learnt in other states than behaviour is
+                q_logged = None
+            td, returns, figures = self._of_transitions(transitions, q_logged)
+        weighted = (
+            (config.supervised_weight, supervised),
+            (config.conservative_weight, conservative),
+            (config.response_weight, response),
+            (config.td_weight, td),
+            (config.return_weight, returns),
+        )
+        total = sum((weight * loss for weight, loss in weighted if weight > 0), start=none)
         return StepLosses(
             total, supervised.detach(), response.detach(), td.detach(), conservative.detach(), figures
         )
@@ -177,18 +179,19 @@ class DQNLearner:
         supervised = conservative = torch.zeros((), device=self.device)
         scale = 1.0 / self.network.temperature
         states, action, weight = logged.states, logged.action, logged.weight
+        if config.supervised_weight == 0 and config.conservative_weight == 0:
+            return supervised, conservative, None
         if isinstance(self.network, VectorNetwork):
-            q_value = self.network.q_all(states)
             behavior_logit = self.network.behavior_all(states)
             if config.supervised_weight > 0 and behavior_logit is not None:
                 supervised = weighted_mean(cross_entropy(behavior_logit, action), weight)
-            if config.conservative_weight > 0:
-                conservative = weighted_mean(cross_entropy(q_value * scale, action), weight)
+            if config.conservative_weight == 0:
+                return supervised, conservative, None
+            q_value = self.network.q_all(states)
+            conservative = weighted_mean(cross_entropy(q_value * scale, action), weight)
             return supervised, conservative, q_value.gather(1, action[:, None])[:, 0]
         if self.sampler is None:
             raise RuntimeError("a ranker learns behaviour against negatives; give the learner a sampler")
-        if config.supervised_weight == 0 and config.conservative_weight == 0:
-            return supervised, conservative, None
         negative = self.sampler.draw(config.negatives, self.generator)
         log_probability = self.sampler.log_probability
         positive_side, negative_side = self.network.item_side(action), self.network.item_side(negative)

@@ -57,7 +57,7 @@ class RememberedTarget:
 
     def forget(self, index: torch.Tensor) -> None:
         """Take note that other transitions stand at some places now, (place,)."""
-        self._known[index] = False
+        self._known[index.cpu()] = False
         if len(index) > 0:
             self._searched = min(self._searched, int(index.min()))
 

@@ -8,7 +8,8 @@ make the factors finds itself in them, and a network trained on it would trust t
 fold of histories may read the factors that the other folds make (`held_out_fold`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import nn
@@ -68,6 +69,12 @@ class ItemTower(nn.Module):
         with torch.no_grad():
             self.memory.weight.copy_(torch.from_numpy(factors))
         self.fold_factors = tuple(torch.from_numpy(fold - factors).to(self.known.device) for fold in by_fold)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """Take the folds along wherever the module goes; as buffers, every move of a target network would copy them."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.fold_factors = tuple(fn(factors) for factors in self.fold_factors)
+        return self
 
     def forward(self, item: torch.Tensor) -> torch.Tensor:
         """Return e_i for indices of any shape, with one more axis: feature."""

@@ -36,7 +36,7 @@ class VectorNetwork(nn.Module):
         self.shape = shape
         self.temperature = temperature  # of Q as a logit
         widths = (shape.features, *shape.hidden)
-        layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
         self.encoder = nn.Sequential(*layers)
         last = widths[-1]
         self.advantage = None if shape.action_features is None else nn.Linear(last, shape.action_features)
@@ -62,7 +62,10 @@ class VectorNetwork(nn.Module):
     def item_side(self, item: torch.Tensor) -> ItemSide:
         """Return what Q needs of some actions."""
         none = self.actions.bias.new_zeros(item.shape)
-        return ItemSide(self.actions.weight[item], self.actions.bias[item], none)
+        vectors = nn.functional.embedding(
+            item, self.actions.weight
+        )  # its gradient is quicker than an index's
+        return ItemSide(vectors, self.actions.bias[item], none)
 
     def q_all(self, states: StateVectors) -> torch.Tensor:
         """Return Q of every action, (batch, action)."""
