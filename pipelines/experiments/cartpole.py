@@ -1,6 +1,6 @@
 """CartPole-v1 with the ranker's own update code, beside a bare DQN at equal steps and settings.
 
-    python -m pipelines.experiments.cartpole --seed 1 --steps 60000 [--peer cleanrl] [--preset quick]
+    python -m pipelines.experiments.cartpole --seed 1 --steps 100000 [--peer cleanrl] [--preset steady]
 
 The learner is `DQNLearner` over a vector network: candidates are the two actions, there is no supervised head, no
 conservative term and no clipping of targets. Episodes become transitions through the same builder as logs do: a pole
@@ -227,8 +227,8 @@ def main() -> None:
     """Run one contestant and print its result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=60_000)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="steady")
     parser.add_argument("--peer", choices=("cleanrl", "d3rlpy"))
     asked = parser.parse_args()
     torch.set_num_threads(1)

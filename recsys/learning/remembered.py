@@ -6,10 +6,11 @@ not a few rows at a time, for which a network takes nearly as long as for a batc
 yet is filled up with others.
 """
 
+import numpy as np
 import torch
 
 from recsys.models.vector_network import VectorNetwork
-from recsys.types import FloatArray
+from recsys.types import FloatArray, LongArray
 
 SEARCHED = 4  # times the batch: how many places are looked at for others
 
@@ -35,7 +36,8 @@ class RememberedTarget:
         self._parameters = list(target.parameters())
         like = self._parameters[0]
         self._q_value = torch.empty(len(next_states), shape.actions, dtype=like.dtype, device=like.device)
-        self._known = torch.zeros(len(next_states), dtype=torch.bool)
+        self._known = np.zeros(len(next_states), np.bool_)
+        self._all_known = False
         self._searched = 0  # places before it were looked at since the network moved
         self._moved_at = self._moves()
 
@@ -43,28 +45,35 @@ class RememberedTarget:
     def q_all(self, index: torch.Tensor) -> torch.Tensor:
         """Return Q⁻(s', ·), (batch, action), of the transitions at places `index`, (batch,)."""
         if (moves := self._moves()) != self._moved_at:
-            self._known.zero_()
-            self._moved_at, self._searched = moves, 0
-        index = index.cpu()
-        missing = index[~self._known[index]]
-        if len(missing) > 0:
-            self._known[missing] = True
-            place = torch.cat([missing, self._others(len(index) - len(missing))])
-            state = torch.from_numpy(self._next_states.take(place.numpy(), axis=0))
-            self._q_value[place] = self.target.q_all(self.target(state.to(self._q_value.device)))
-            self._known[place] = True
+            self._known[:] = False
+            self._moved_at, self._searched, self._all_known = moves, 0, False
+        if not self._all_known:
+            self._learn_of(index.cpu().numpy())
         return self._q_value.index_select(0, index.to(self._q_value.device))
 
     def forget(self, index: torch.Tensor) -> None:
         """Take note that other transitions stand at some places now, (place,)."""
-        self._known[index.cpu()] = False
+        self._known[index.cpu().numpy()] = False
         if len(index) > 0:
-            self._searched = min(self._searched, int(index.min()))
+            self._searched, self._all_known = min(self._searched, int(index.min())), False
 
-    def _others(self, count: int) -> torch.Tensor:
+    def _learn_of(self, index: LongArray) -> None:
+        """Ask about those of a batch that are not known, and about as many others as fill it up."""
+        missing = index[~self._known[index]]
+        if len(missing) == 0:
+            return
+        self._known[missing] = True
+        place = np.concatenate([missing, self._others(len(index) - len(missing))])
+        state = torch.from_numpy(self._next_states.take(place, axis=0))
+        row = torch.from_numpy(place).to(self._q_value.device)
+        self._q_value[row] = self.target.q_all(self.target(state.to(self._q_value.device)))
+        self._known[place] = True
+        self._all_known = bool(self._known.all())
+
+    def _others(self, count: int) -> LongArray:
         """Return at most `count` places that are not known, the next in order."""
         window = self._known[self._searched : self._searched + SEARCHED * count]
-        found = torch.nonzero(~window)[:count, 0] + self._searched
+        found = np.flatnonzero(~window)[:count] + self._searched
         self._searched = int(found[-1]) + 1 if len(found) == count > 0 else self._searched + len(window)
         return found
 
