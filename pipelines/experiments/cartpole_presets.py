@@ -27,7 +27,7 @@ PRESETS = {
     "cleanrl": Preset((120, 84), 2.5e-4, False, 0.99, 1, 128, 10_000, 10_000, 10, 0.05, 0.5, 50),
     # an update at every other step; how it ends hangs on rounding in two seeds of five
     "quick": Preset((256, 256), 5e-4, True, 0.99, 3, 128, 50_000, 1_000, 2, 0.04, 0.2, 50),
-    # smaller steps on larger batches of a smaller network, whose target moves a little at every update; explores to the end
+    # smaller steps on larger batches of a smaller network whose target moves at every update; explores to the end
     "steady": Preset((128, 128), 2.5e-4, True, 0.99, 3, 256, 50_000, 1_000, 2, 0.1, 0.2, 1, 0.005),
 }
 
