@@ -4,8 +4,9 @@
 
 The learner is `DQNLearner` over a vector network: candidates are the two actions, there is no supervised head, no
 conservative term and no clipping of targets. Episodes become transitions through the same builder as logs do: a pole
-that falls is terminal, the limit of 500 steps truncates. Result: mean return of the final greedy policy over 100
-episodes, and the curve of training returns. The task counts as solved at 475.
+that falls is terminal, the limit of 500 steps truncates. Result: mean return of the greedy policy over 100 episodes,
+and the curve of training returns; the policy is the last one or, where the preset says so, that of the best twenty
+training episodes, for either contestant. The task counts as solved at 475.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pipelines.experiments.command import run_command
 from recsys.config import PretrainConfig
 from recsys.errors import UserError
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.optimizer import optimizer_for, step
+from recsys.learning.optimizer import BestEpoch, optimizer_for, step
 from recsys.learning.target_network import TargetSchedule, frozen_copy
 from recsys.mdp.builder import n_step_columns, next_actions
 from recsys.mdp.replay_buffer import UniformReplay
@@ -46,7 +47,7 @@ class Result:
     contestant: str
     seed: int
     steps: int
-    mean_return: float = 0.0  # of the final greedy policy
+    mean_return: float = 0.0  # of the greedy policy that is kept
     least_return: float = 0.0
     episodes: int = 0  # of training
     seconds: float = 0.0
@@ -114,18 +115,20 @@ def run(
     seed: int,
     environment: "gymnasium.Env[np.ndarray, int] | None" = None,
 ) -> Result:
-    """Learn for some steps in an environment, CartPole-v1 if none is given, then play the greedy policy."""
+    """Learn for some steps in an environment, CartPole-v1 if none is given, then play greedily."""
     started = time.process_time()
     chance = numpy_generator(seed, "cartpole-exploration")
     result = Result(contestant, seed, steps)
+    network: torch.nn.Module
     if contestant == "ours":
-        update, network, store = ours(preset, steps, seed)
-        act = acting(network)
+        update, learning, store = ours(preset, steps, seed)
+        act, network = acting(learning), learning
     else:
         store = RingStore(preset.buffer, vector_schema(FEATURES))
         torch.manual_seed(derive_seed(seed, "cartpole-network"))
         peer = BareDQN(store, preset, numpy_generator(seed, "cartpole-replay"), steps)
-        update, act = peer.update, peer.act
+        update, act, network = peer.update, peer.act, peer.q
+    best = BestEpoch(patience=steps)
     environment = new_environment() if environment is None else environment
     returns: list[float] = []
     taken = 0
@@ -148,6 +151,10 @@ def run(
         returns.append(sum(rewards))
         if len(returns) % 20 == 0:
             result.curve.append((taken, float(np.mean(returns[-20:]))))
+            if preset.keep_best:
+                best.offer(result.curve[-1][1], [network], len(returns))
+    if best.weights:
+        best.restore([network])
     result.episodes = len(returns)
     scores = evaluate(act, seed, environment)
     result.mean_return, result.least_return = float(np.mean(scores)), float(np.min(scores))

@@ -20,6 +20,9 @@ class Preset:
     exploration: float  # share of the steps over which epsilon falls from 1
     target_interval: int  # updates from one move of the target network to the next
     target_tau: float = 1.0  # 1 = a hard copy
+    keep_best: bool = (
+        False  # the network after the best twenty episodes of training plays in the end, not the last
+    )
 
 
 PRESETS = {
@@ -27,8 +30,9 @@ PRESETS = {
     "cleanrl": Preset((120, 84), 2.5e-4, False, 0.99, 1, 128, 10_000, 10_000, 10, 0.05, 0.5, 50),
     # an update at every other step; how it ends hangs on rounding in two seeds of five
     "quick": Preset((256, 256), 5e-4, True, 0.99, 3, 128, 50_000, 1_000, 2, 0.04, 0.2, 50),
-    # smaller steps on larger batches of a smaller network whose target moves at every update; explores to the end
-    "steady": Preset((128, 128), 2.5e-4, True, 0.99, 3, 256, 50_000, 1_000, 2, 0.1, 0.2, 1, 0.005),
+    # smaller steps on larger batches of a smaller network whose target moves at every update; explores to the end,
+    # and what is forgotten again does not count
+    "steady": Preset((128, 128), 2.5e-4, True, 0.99, 3, 256, 50_000, 1_000, 2, 0.1, 0.2, 1, 0.005, True),
 }
 
 # an update at every other step of all training tasks together; the buffer is one task's

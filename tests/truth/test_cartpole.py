@@ -18,3 +18,12 @@ def test_a_run_repeats_to_the_step() -> None:
     first, second = (run("ours", SHORT, 1_500, seed=2) for _ in range(2))
     assert first.curve == second.curve
     assert first.mean_return == second.mean_return
+
+
+def test_what_is_forgotten_again_does_not_count_where_the_best_is_kept() -> None:
+    ruined = replace(SHORT, learning_rate=0.5, falling_rate=False, first_update=3_000, keep_best=True)
+    best = run("ours", ruined, 6_000, seed=1)
+    untaught = run("ours", replace(ruined, first_update=6_001), 6_000, seed=1)
+    assert best.curve[0] == max(best.curve, key=lambda point: point[1])  # at random, before the first update
+    assert best.mean_return == untaught.mean_return
+    assert best.mean_return != run("ours", replace(ruined, keep_best=False), 6_000, seed=1).mean_return
