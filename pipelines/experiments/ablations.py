@@ -18,13 +18,12 @@ import numpy as np
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
-from pipelines.experiments.command import run_command
+from pipelines.experiments.command import opened_report, run_command
 from pipelines.experiments.questions import Question, cold_questions
 from pipelines.experiments.ranking import CONFIGS, LOGS, train_teacher
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
 from recsys.config import RunConfig
-from recsys.errors import UserError
 from recsys.evaluation.cold_start import cold_cases, history_of
 from recsys.evaluation.intervals import Interval, bootstrap_mean
 from recsys.logs.prepared import Role, open_prepared
@@ -89,15 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and mark what is missing in the file, then print the table."""
     asked = parsed(arguments)
     console = Console(stderr=True)
-    report: dict[str, Any] = {"log": asked.log, "set": asked.set, "blocks": {}}
-    if asked.out.exists():
-        report = json.loads(asked.out.read_text(encoding="utf-8"))
-        if report["log"] != asked.log or report["set"] != asked.set:
-            raise UserError(
-                f"{asked.out} holds {report['log']} with --set {report['set']}, must be {asked.log} with --set "
-                f"{asked.set}; give another --out"
-            )
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    report = opened_report(asked.out, asked.log, asked.set, "blocks")
     for seed in asked.seeds:
         for name in asked.blocks:
             wanted = [v for v in BLOCKS[name].variants if asked.variants is None or v in asked.variants]

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from pipelines.cases import test_cases
 from pipelines.configuration import resolve_config
 from pipelines.distill import member, parameters
-from pipelines.experiments.command import run_command
+from pipelines.experiments.command import opened_report, run_command
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.experiments.stopwatch import cpu_ms
 from pipelines.runner import run_steps
@@ -69,10 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parsed(arguments)
     torch.set_num_threads(1)
     console = Console(stderr=True)
-    report: dict[str, Any] = {"log": asked.log, "set": asked.set, "variants": {}}
-    if asked.out.exists():
-        report = json.loads(asked.out.read_text(encoding="utf-8"))
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    report = opened_report(asked.out, asked.log, asked.set, "variants")
     for seed in asked.seeds:
         for variant in asked.variants:
             done = report["variants"].setdefault(variant, {})

@@ -17,11 +17,10 @@ from typing import Any
 from rich.console import Console
 
 from pipelines.configuration import resolve_config
-from pipelines.experiments.command import run_command
+from pipelines.experiments.command import opened_report, run_command
 from pipelines.experiments.ranking import CONFIGS, run_parser
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
-from recsys.errors import UserError
 
 ENCODERS = ("recurrent", "attention")
 STEPS = ("pretrain", "metatrain", "distill")
@@ -36,15 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(asked.steps) - set(STEPS):
         parser.error(f"--steps names {', '.join(sorted(unknown))}; choose among {', '.join(STEPS)}")
     console = Console(stderr=True)
-    report: dict[str, Any] = {"log": asked.log, "set": asked.set, "encoders": {}}
-    if asked.out.exists():
-        report = json.loads(asked.out.read_text(encoding="utf-8"))
-        if report["log"] != asked.log or report["set"] != asked.set:
-            raise UserError(
-                f"{asked.out} holds {report['log']} with --set {report['set']}, must be {asked.log} with --set "
-                f"{asked.set}; give another --out"
-            )
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    report = opened_report(asked.out, asked.log, asked.set, "encoders")
     for seed in asked.seeds:
         for encoder in ENCODERS:
             done = report["encoders"].setdefault(encoder, {})
