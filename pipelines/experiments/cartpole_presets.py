@@ -20,9 +20,7 @@ class Preset:
     exploration: float  # share of the steps over which epsilon falls from 1
     target_interval: int  # updates from one move of the target network to the next
     target_tau: float = 1.0  # 1 = a hard copy
-    keep_best: bool = (
-        False  # the network after the best twenty episodes of training plays in the end, not the last
-    )
+    keep_best: bool = False  # the network after the best twenty training episodes plays, not the last
 
 
 PRESETS = {
