@@ -22,12 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 THERE = torch.device("meta")  # a name that torch knows on every build; nothing else is made of it here
-COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten._copy_from.default}
-TOLD_PLACES = {
-    torch.ops.aten.index.Tensor,
-    torch.ops.aten.index_put_.default,
-    torch.ops.aten.index_put.default,
-}
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+INDEX = torch.ops.aten.index.Tensor
+INDEX_PUT = {torch.ops.aten.index_put_.default, torch.ops.aten.index_put.default}
 
 
 class Lying(torch.Tensor):
@@ -107,9 +104,7 @@ def carried_out(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = function(*args, **kwargs)
     if _in_place(function):
         if tensors[0].shape != result.shape or tensors[0].stride() != result.stride():
-            with (
-                torch._C._DisableTorchDispatch()
-            ):  # a view of itself, such as transpose_: the wrapper follows
+            with torch._C._DisableTorchDispatch():  # a view of itself (transpose_): the wrapper follows
                 function(tensors[0], *original[1:], **kwargs)
         return tensors[0]
     return tree_map(
@@ -119,8 +114,9 @@ def carried_out(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def refuse_strangers(function: Any, tensors: list[torch.Tensor], there: list[bool]) -> None:
     """Raise RuntimeError where tensors of both places would meet."""
-    if function in TOLD_PLACES and there[0]:
-        return  # places may be told by the CPU
+    if there[:1] == [True] and (function is INDEX or function in INDEX_PUT):  # places may be told by the CPU
+        ends = [0, -1] if function in INDEX_PUT else [0]
+        tensors, there = [tensors[end] for end in ends], [there[end] for end in ends]
     strangers = [tensor for tensor, far in zip(tensors, there, strict=True) if not far and tensor.ndim > 0]
     if any(there) and strangers:
         raise RuntimeError(

@@ -22,10 +22,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from pipelines.cases import test_cases
-from pipelines.configuration import resolve_config
 from pipelines.distill import member, parameters
 from pipelines.experiments.command import opened_report, run_command
-from pipelines.experiments.ranking import CONFIGS, run_parser
+from pipelines.experiments.ranking import run_parser, with_new_tasks
 from pipelines.experiments.stopwatch import cpu_ms
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
@@ -82,12 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def config_of(asked: argparse.Namespace, variant: str, seed: int) -> RunConfig:
     """Return the log's config with a variant's overrides; variants of a seed share a folder, and so the teacher."""
-    data = [f"prepare.log.path={asked.data}"] if asked.data else []
-    tasks = ["pretrain.new_task_share=0.15"]  # the comparisons' configs keep no user for the outer loop
-    own = [f"seed={seed}", f"name=distillation-{asked.log}-{seed}", f"output={asked.runs}"]
-    config = resolve_config(
-        str(CONFIGS / f"{asked.log}.toml"), [*tasks, *asked.set, *VARIANTS[variant], *own, *data]
-    )
+    config = with_new_tasks(asked, f"distillation-{asked.log}-{seed}", seed, VARIANTS[variant])
     if variant != ENSEMBLE:
         return config
     others = tuple(asked.runs / f"distillation-{asked.log}-{each}" for each in asked.seeds if each != seed)

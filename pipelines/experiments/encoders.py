@@ -16,9 +16,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.configuration import resolve_config
 from pipelines.experiments.command import opened_report, run_command
-from pipelines.experiments.ranking import CONFIGS, run_parser
+from pipelines.experiments.ranking import run_parser, with_new_tasks
 from pipelines.runner import run_steps
 from pipelines.stages import all_steps
 
@@ -39,21 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in asked.seeds:
         for encoder in ENCODERS:
             done = report["encoders"].setdefault(encoder, {})
-            if set(asked.steps) <= set(done.get(str(seed), {})):
+            known = done.get(str(seed), {})
+            if set(asked.steps) <= set(known):
                 continue
-            done[str(seed)] = qualities(asked, encoder, seed, console)
+            done[str(seed)] = known | qualities(asked, encoder, seed, console)
             asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(report))
 
 
 def qualities(asked: argparse.Namespace, encoder: str, seed: int, console: Console) -> dict[str, float]:
     """Return what each step validates at with one encoder, and the seconds of `pretrain`."""
-    data = [f"prepare.log.path={asked.data}"] if asked.data else []
-    tasks = ["pretrain.new_task_share=0.15"]  # the comparisons' configs keep no user for the outer loop
-    own = [f"seed={seed}", f"name=encoders-{asked.log}-{seed}-{encoder}", f"output={asked.runs}"]
-    config = resolve_config(
-        str(CONFIGS / f"{asked.log}.toml"), [*tasks, *asked.set, f"model.encoder={encoder}", *own, *data]
-    )
+    name = f"encoders-{asked.log}-{seed}-{encoder}"
+    config = with_new_tasks(asked, name, seed, [f"model.encoder={encoder}"])
     outcomes = {o.step: o for o in run_steps(config, all_steps(), tuple(asked.steps), console)}
     validated = {step: float(outcomes[step].summary["validation_ndcg"]) for step in asked.steps}
     return validated | {"seconds": round(outcomes["pretrain"].seconds, 1)}

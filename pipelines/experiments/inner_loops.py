@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from pipelines.configuration import resolve_config
 from pipelines.experiments.command import run_command
 from pipelines.experiments.questions import Question, warm_question
-from pipelines.experiments.ranking import CONFIGS, run_parser
+from pipelines.experiments.ranking import run_parser, with_new_tasks
 from pipelines.metatrain import table_of
 from pipelines.outer_loop import OuterLoop
 from pipelines.runner import run_steps, settle_chance
@@ -53,10 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True)
     runs = {}
     for seed in asked.seeds:
-        path = [f"prepare.log.path={asked.data}"] if asked.data else []
-        own = [f"seed={seed}", f"name=loops-{asked.log}-{seed}", f"output={asked.runs}"]
-        tasks = ["pretrain.new_task_share=0.15"]  # the comparisons' configs keep no user for the outer loop
-        config = resolve_config(str(CONFIGS / f"{asked.log}.toml"), [*tasks, *asked.set, *own, *path])
+        config = with_new_tasks(asked, f"loops-{asked.log}-{seed}", seed)
         runs[str(seed)] = compare(config, asked, console)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         report = {"log": asked.log, "steps": asked.steps, "set": asked.set, "seeds": runs}

@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from pipelines.configuration import resolve_config
 from pipelines.experiments.command import run_command
 from pipelines.experiments.inner_loops import trained
-from pipelines.experiments.ranking import CONFIGS, run_parser
+from pipelines.experiments.ranking import run_parser, with_new_tasks
 from pipelines.metatrain import table_of
 from pipelines.outer_loop import OuterLoop
 from pipelines.runner import run_steps, settle_chance
@@ -49,10 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     console, runs = Console(stderr=True), {}
     for seed in asked.seeds:
-        path = [f"prepare.log.path={asked.data}"] if asked.data else []
-        own = [f"seed={seed}", f"name=supports-{asked.log}-{seed}", f"output={asked.runs}"]
-        tasks = ["pretrain.new_task_share=0.15"]
-        config = resolve_config(str(CONFIGS / f"{asked.log}.toml"), [*tasks, *asked.set, *own, *path])
+        config = with_new_tasks(asked, f"supports-{asked.log}-{seed}", seed)
         runs[str(seed)] = compare(config, asked.shots, console)
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps({"set": asked.set, "seeds": runs}, indent=1) + "\n", encoding="utf-8")

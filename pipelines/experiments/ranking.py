@@ -175,6 +175,24 @@ def run_parser(description: str | None, *, with_out: bool = True) -> argparse.Ar
     return parser
 
 
+def with_new_tasks(
+    asked: argparse.Namespace, name: str, seed: int, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Return the log's config with users kept for the outer loop, which the comparison of teachers does without."""
+    return resolve_config(
+        str(CONFIGS / f"{asked.log}.toml"),
+        [
+            "pretrain.new_task_share=0.15",
+            *asked.set,
+            *overrides,
+            f"seed={seed}",
+            f"name={name}",
+            f"output={asked.runs}",
+            *([f"prepare.log.path={asked.data}"] if asked.data else []),
+        ],
+    )
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = run_parser(__doc__)

@@ -154,6 +154,7 @@ def test_what_a_device_refuses_is_refused() -> None:
             lambda: there + here,
             lambda: here[torch.tensor([0], device=device)],
             lambda: there.index_select(0, torch.tensor([0])),
+            lambda: there.index_put_((torch.tensor([0, 1]),), torch.zeros(2)),
             lambda: torch.rand(3, generator=torch.Generator(), device=device),
         ]
         for attempt in refused:
