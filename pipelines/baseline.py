@@ -43,14 +43,13 @@ def run(context: StepContext) -> Summary:
     tuned = chosen_policy(bench, kind, config.baseline.options, config.baseline.trials)
 
     catalogue = read_catalogue(prepared / "items.parquet")
-    exploration = ExplorationConfig(kind=config.exploration.kind, temperature=config.baseline.temperature)
     info = PolicyInfo(
         state=served_state(config.state, log.info),
         event_types=log.info.event_types,
         attributes=log.info.user_attributes,
         attribute_values=log.info.user_attribute_values,
         reward=config.prepare.reward,
-        exploration=exploration,
+        exploration=drawn(config),
         impressions=log.info.impressions_are,
         candidates=config.index.candidates,
     )
@@ -73,7 +72,7 @@ def run(context: StepContext) -> Summary:
         config.publish.name,
         kind,
         tuned.report(),
-        exploration,
+        drawn(config),
         log.info,
         evaluation,
         lineage,
@@ -117,6 +116,11 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def drawn(config: RunConfig) -> ExplorationConfig:
+    """Return how lists are drawn: as those of Q, but for the temperature, which is in units of a baseline's spread."""
+    return config.exploration.model_copy(update={"temperature": config.baseline.temperature})
+
+
 def step_of(kind: str) -> Step:
     """Return the step of a kind: each has a folder of its own, so that one does not replace another."""
     return Step(
@@ -127,7 +131,7 @@ def step_of(kind: str) -> Step:
             "baseline": config.baseline,
             "state": config.state,
             "evaluate": config.evaluate,
-            "drawn": config.exploration.kind,
+            "exploration": drawn(config),
             "candidates": config.index.candidates,
             "name": config.publish.name,
             "threads": config.threads

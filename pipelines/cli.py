@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 import pipelines.cli_loop
 import pipelines.cli_models
 import pipelines.cli_moving
+import pipelines.cli_simulated
 import pipelines.cli_tune  # noqa: F401  each adds its commands
 from pipelines.cli_app import (
     ALIAS,
@@ -57,25 +58,6 @@ def import_(
     from pipelines.importing import import_log
 
     import_log(source, out, format_, mapping)
-
-
-@app.command()
-def simulate(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables.")] = None,
-    users: Annotated[int, typer.Option(min=2, help="Users who live their whole lives.")] = 10_000,
-    items: Annotated[int, typer.Option(min=1, help="Size of the catalogue.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the world and of its users.")] = 7,
-    temperature: Annotated[float, typer.Option(help="Of the logging policy's softmax.")] = 0.7,
-    exploration: Annotated[float, typer.Option(help="Its share of items shown at random.")] = 0.1,
-    report: Annotated[
-        bool, typer.Option("--report", help="Print exact and simulated returns of policies.")
-    ] = False,
-) -> None:
-    """Write a log of simulated users, whose best policy is known, in tables that prepare reads."""
-    from pipelines.simulate import simulate as write
-    from recsys.logs.simulator_policies import LoggingSettings
-
-    write(out, users, items, seed, LoggingSettings(temperature, exploration=exploration), report)
 
 
 def _step_command(name: str, summary: str) -> None:

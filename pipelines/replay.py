@@ -203,11 +203,9 @@ def find_policy(
 
     `other` is the policy it is compared with, whose catalogue a random policy shows.
     """
-    kind, _, rest = text.partition("@")
-    if kind == "bundle" and rest:
-        return _bundle(Registry(shelf.registry).resolve(shelf.name, rest), shelf)
-    if text.startswith("bundle:"):
-        return _bundle(Path(text.removeprefix("bundle:")), shelf)
+    if (folder := bundle_folder(text, shelf.registry, shelf.name)) is not None:
+        policy = served(folder, exclude_seen=not shelf.include_seen)
+        return policy, policy.trained_until
     if text == "random":
         if other is None or other == "random":
             raise UserError(
@@ -237,9 +235,12 @@ def find_policy(
     return made, None
 
 
-def _bundle(folder: Path, shelf: Shelf) -> tuple[ServedPolicy, datetime | None]:
-    policy = served(folder, exclude_seen=not shelf.include_seen)
-    return policy, policy.trained_until
+def bundle_folder(text: str, registry: Path, name: str) -> Path | None:
+    """Return the folder of bundle@ALIAS or bundle:FOLDER; None for what names no bundle."""
+    kind, _, rest = text.partition("@")
+    if kind == "bundle" and rest:
+        return Registry(registry).resolve(name, rest)
+    return Path(text.removeprefix("bundle:")) if text.startswith("bundle:") else None
 
 
 def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> RewardConfig:

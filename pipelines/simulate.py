@@ -1,5 +1,6 @@
 """`recsys simulate`: a log with known truth, or what policies are worth in the world that it comes from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -46,8 +47,10 @@ def simulate(
         print_report(world, users, seed, logging)
 
 
-def print_report(world: World, users: int, seed: int, logging: LoggingSettings) -> None:
-    """Print each policy's exact return beside what simulated users came to."""
+def print_report(
+    world: World, users: int, seed: int, logging: LoggingSettings, served: Mapping[str, Lives] | None = None
+) -> None:
+    """Print each policy's exact return beside what simulated users came to, then what others served them."""
     policies = (
         random_policy(world),
         logging_policy(world, logging),
@@ -72,6 +75,8 @@ def print_report(world: World, users: int, seed: int, logging: LoggingSettings) 
         lives = run_belief(world, value, min(users, _MOST_BELIEFS), generator, planning)
         share = float(lives.returns.mean()) / exact[-1]
         _print_row(f"knows the rules and the history, discount {planning:g}", "", share, lives)
+    for name, lives in (served or {}).items():
+        _print_row(name, "", float(lives.returns.mean()) / exact[-1], lives)
 
 
 def _print_row(name: str, exact: str, share: float, lives: Lives) -> None:

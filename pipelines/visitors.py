@@ -17,12 +17,11 @@ import pandas as pd
 from recsys import columns as c
 from recsys.errors import UserError
 from recsys.logs.simulator import RESPONSES, UserState, World
-from recsys.logs.simulator_stream import SEGMENT, item_ids
+from recsys.logs.simulator_stream import RESPONSE_DELAY_S, SEGMENT, item_ids
 from recsys.types import IntArray, LongArray
 
 _ASKING: Final = 8  # requests at once
 _BATCH: Final = 2_000  # events of one request
-_RESPONSE_DELAY_S: Final = 3
 _DAY_S: Final = 86_400
 
 
@@ -107,7 +106,7 @@ class _Visits:
                     "event_type": RESPONSES[response],
                     "recommendation_id": answers[row]["recommendation_id"],
                     "position": position,
-                    "timestamp": int(self.clock[present[row]]) + _RESPONSE_DELAY_S,
+                    "timestamp": int(self.clock[present[row]]) + RESPONSE_DELAY_S,
                 }
                 for row, response in zip(rows.tolist(), outcome.response.tolist(), strict=True)
                 if response

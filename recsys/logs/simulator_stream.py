@@ -25,7 +25,7 @@ from recsys.types import ByteArray, IntArray, LongArray
 SEGMENT: Final = "segment"  # the user attribute
 EPOCH_S: Final = 1_704_067_200  # 2024-01-01, when the first users arrive
 _BLOCK: Final = 2048  # users whose chance is drawn together
-_RESPONSE_DELAY_S: Final = 3
+RESPONSE_DELAY_S: Final = 3
 _PER_SECOND: Final = 1_000_000
 
 
@@ -163,7 +163,7 @@ def _events(actions: Actions, items: pa.Array, policy: str) -> pa.Table:
     place = pa.array(row)
     shown = shown.take(place)
     code = np.where(is_response, actions.response[row], NONE)
-    seconds = actions.timestamp[row] + _RESPONSE_DELAY_S * is_response
+    seconds = actions.timestamp[row] + RESPONSE_DELAY_S * is_response
     columns = {
         c.EVENT_ID: pc.binary_join_element_wise(
             shown, pa.array(["0", "1"]).take(pa.array(is_response.astype(np.int8))), ":"
