@@ -45,7 +45,8 @@ RUNGS = {
     "no memory": ["memory.features=0"],
     "memory without folds": ["memory.folds=0"],
     "no hindsight": ["pretrain.hindsight=0"],
-    "causal attention": ["model.encoder=attention"],
+    "recurrent encoder": ["model.encoder=recurrent"],
+    "causal attention": ["model.encoder=attention"],  # a log's config takes one of the two
     "one step": ["pretrain.n_step=1"],
     "single Q (double off)": ["pretrain.double=false"],
     "hard target copy every 100 updates": ["pretrain.target_tau=1", "pretrain.target_interval=100"],
