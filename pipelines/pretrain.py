@@ -46,7 +46,7 @@ HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's heal
 
 
 def run(context: StepContext, group: Group = ALONE) -> Summary:
-    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best.
+    """Warm up on what users do next, then learn what it is worth; keep the epoch that validates best, or the last.
 
     Several processes run it together as a group; the one that leads writes. Raises UserError if the group cannot.
     """
@@ -98,7 +98,8 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
     cases = validation_cases(context, log)
     watched = (log, new) if len(new) else validation_histories(log)
-    best = BestEpoch(settings.patience)
+    kept, latest = (target, True) if settings.keep == "target_network" else (network, False)
+    best = BestEpoch(settings.patience, latest=latest)
     state = TrainingState(
         {"network": network, "target": target}, optimizer, best, {"pretrain": chance}, {"windows": shuffling}
     )
@@ -139,13 +140,13 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
                 for name in CURVES:
                     context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
         network.tower.held_out_fold = target.tower.held_out_fold = None
-        quality = group.agree(lambda: validation_quality(network, cases, config))
+        quality = group.agree(lambda: validation_quality(kept, cases, config))
         context.scalars.add("pretrain/validation_ndcg", quality, update)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
         context.judged(epoch, quality)
         over = False
         if not warmup:
-            over = best.offer(quality, [network], epoch)
+            over = best.offer(quality, [kept], epoch)
             if group.leads:
                 health = held_out_health(learner, *watched, config)
                 for name, value in health.scalars().items():
@@ -239,7 +240,7 @@ def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tup
 def teacher_for(
     log: PreparedLog, config: RunConfig, statistics: ItemStatistics, popularity: FloatArray
 ) -> QNetwork:
-    """Return a fresh teacher whose items start from content, co-occurrence and popularity.
+    """Return a fresh teacher whose items start from content, co-occurrence and popularity, or from content alone.
 
     Raises UserError if it is to learn answers of which the log knows one alone.
     """
@@ -268,15 +269,18 @@ def teacher_for(
     torch.manual_seed(derive_seed(config.seed, "teacher"))
     network = QNetwork(shape, config.pretrain.temperature)
     log_popularity = np.log1p(popularity)
-    factors = np.zeros((shape.items, shape.item_features), np.float32)
-    if (
-        not shape.memory_features
-    ):  # else the memory says what goes together, and no history finds itself in it
-        width = min(shape.item_features, statistics.factors.shape[1])
-        factors[:, :width] = statistics.factors[:, :width]
-    network.tower.start_from(
-        np.array(log.content), factors, log_popularity, (statistics.popularity > 0).astype(np.float32)
-    )
+    known = (statistics.popularity > 0).astype(np.float32)
+    if config.pretrain.start == "content":
+        network.start_from_content(np.array(log.content))
+        network.tower.known.copy_(torch.from_numpy(known))
+    else:
+        factors = np.zeros((shape.items, shape.item_features), np.float32)
+        if (
+            not shape.memory_features
+        ):  # else the memory says what goes together, and no history finds itself in it
+            width = min(shape.item_features, statistics.factors.shape[1])
+            factors[:, :width] = statistics.factors[:, :width]
+        network.tower.start_from(np.array(log.content), factors, log_popularity, known)
     with torch.no_grad():
         network.behavior_bias.weight.copy_(torch.from_numpy(log_popularity)[:, None])
     return network

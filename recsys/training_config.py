@@ -64,6 +64,12 @@ class PretrainConfig(Frozen):
     final_target_interval: Positive | None = None  # likewise
     target_anneal_updates: int = Field(default=0, ge=0)
     patience: Positive = 3
+    start: Literal["interactions", "content"] = (
+        "interactions"  # of items: what goes together and how often; "content": what they are, for values alone
+    )
+    keep: Literal["best_epoch", "target_network"] = (
+        "best_epoch"  # by how it ranks for validation users; "target_network": as it is after the last epoch
+    )
 
     @model_validator(mode="after")
     def _what_targets_need_is_learnt(self) -> "PretrainConfig":
@@ -137,7 +143,7 @@ class MemoryConfig(Frozen):
 class MetatrainConfig(Frozen):
     """The outer loop: learn to adapt to new users, forget nothing about old ones."""
 
-    epochs: Positive = 5
+    epochs: int = Field(default=5, ge=0)  # 0 = the teacher as pretrained
     batch_size: Positive = 64  # users
     learning_rate: PositiveFloat = 1e-3
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -151,7 +157,9 @@ class MetatrainConfig(Frozen):
     other_share: Share = 0.0  # of supports; 0 = the log's own first events alone
     min_task_events: Positive = 6
     initial_gain: float = 1.0
-    initial_scale: PositiveFloat = 0.3  # of evidence; the memory has said most of it already
+    initial_scale: float = Field(
+        default=0.3, ge=0
+    )  # of evidence; the memory has said most of it already; 0 = the head starts silent
     initial_noise: PositiveFloat = 1.0
     n_step: Positive = 1  # of the returns that are evidence
     weak_negatives: float = Field(

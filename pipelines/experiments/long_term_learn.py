@@ -23,8 +23,6 @@ from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
 
-LOUDNESS = 3.0  # of content at first, over the default: item vectors then have a norm near 2
-
 
 @dataclass(frozen=True)
 class Learning:
@@ -55,13 +53,7 @@ def fresh_network(log: PreparedLog, learning: Learning, seed: int) -> QNetwork:
     )
     torch.manual_seed(derive_seed(seed, "long-term network"))
     network = QNetwork(shape, learning.config.temperature)
-    network.tower.content.copy_(torch.from_numpy(np.array(log.content)))
-    with torch.no_grad():
-        # an item that is shown rarely is at first what its content says, and loud enough for a GRU to tell kinds apart
-        network.tower.id_embedding.weight.mul_(0.1)
-        network.tower.content_map.weight.mul_(LOUDNESS)
-        network.tower.content_map.bias.zero_()
-        network.states.tokens.event_type.weight.normal_(std=0.5)
+    network.start_from_content(np.array(log.content))
     return network
 
 

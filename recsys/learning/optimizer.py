@@ -127,19 +127,20 @@ def step(
 
 @dataclass
 class BestEpoch:
-    """The weights of the epoch that validated best, and how long ago that was."""
+    """The weights of the epoch that validated best, or of the latest, and how long ago that was."""
 
     patience: int
     quality: float = float("-inf")
     epoch: int = -1
     weights: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    latest: bool = False  # what validates worse is kept all the same
 
     def offer(self, quality: float, modules: list[nn.Module], epoch: int) -> bool:
         """Keep the weights if they are the best so far; return whether patience has run out.
 
         Without validation users quality is NaN: then the last epoch is the best there is.
         """
-        if quality > self.quality or math.isnan(quality):
+        if self.latest or quality > self.quality or math.isnan(quality):
             self.quality, self.epoch = quality, epoch
             self.weights = [copy.deepcopy(module.state_dict()) for module in modules]
         return epoch - self.epoch >= self.patience

@@ -24,8 +24,12 @@ from recsys.models.session_encoder import (
     SessionEncoder,
     TokenProjection,
 )
+from recsys.types import FloatArray
 
 QUIET = 0.01  # standard deviation of the heads' weights at first
+# of a network that starts from content: its item vectors then have a norm near 2, of which ids are a tenth of a tenth
+LOUD_CONTENT, QUIET_IDS = 3.0, 0.1  # over the default
+LOUD_ANSWERS = 0.5  # standard deviation of an event type's features
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,20 @@ class QNetwork(nn.Module):
         self.states = StateNetwork(shape)
         self.behavior_bias = nn.Embedding(shape.items, 1, sparse=shape.items >= LARGE_CATALOGUE)
         nn.init.zeros_(self.behavior_bias.weight)
+
+    @torch.no_grad()
+    def start_from_content(self, content: FloatArray) -> None:
+        """Let values be learnt from what items are, (item, feature), and from how they were answered.
+
+        An item that is shown rarely is then at first what its content says, and content and answers are loud enough
+        for the encoder to tell kinds apart; biases stay 0, which is near most values where popularity is not.
+        """
+        tower = self.tower
+        tower.content.copy_(torch.from_numpy(content))
+        tower.id_embedding.weight.mul_(QUIET_IDS)
+        tower.content_map.weight.mul_(LOUD_CONTENT)
+        tower.content_map.bias.zero_()
+        self.states.tokens.event_type.weight.normal_(std=LOUD_ANSWERS)
 
     def state_vectors(self, batch: StateBatch) -> StateVectors:
         """Return the states around each token of the batch."""

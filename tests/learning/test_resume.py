@@ -66,6 +66,7 @@ def weights_of(context: StepContext) -> bytes:
         {},
         {"quantiles": 4, "target_tau": 1.0, "target_interval": 3, "patience": 1},
         {"replay": "prioritized", "half_life_days": 30.0},
+        {"start": "content", "keep": "target_network", "target_tau": 0.1},
     ],
 )
 def test_a_killed_pretraining_goes_on_to_the_same_weights(

@@ -13,13 +13,13 @@ from pipelines import cli
 from pipelines.play import lives_of
 from recsys.artifacts.registry import Registry
 from recsys.logged_event import LoggedEvent
-from recsys.logs.simulator_files import open_world
-from recsys.logs.simulator_policies import random_policy, segment_policy
+from recsys.logs.simulator_files import open_world, write_log
+from recsys.logs.simulator_policies import LoggingSettings, random_policy, segment_policy
 from recsys.logs.simulator_stream import EPOCH_S, item_ids
 from recsys.recommender import load_recommender
 from tests.logs.simulator_worlds import small_world
 
-ITEMS, USERS = 24, 1500
+ITEMS, USERS = 40, 250
 CONFIG = f"""
 name = "world"
 [prepare]
@@ -45,14 +45,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "world.toml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for words in (
-            ("simulate", "--out", "log", "--users", "300", "--items", str(ITEMS)),
-            ("baseline", "--config", "world.toml", "--kind", "popularity", "--promote"),
-        ):
-            patch.setattr(sys, "argv", ["recsys", *words])
-            with pytest.raises(SystemExit) as leave:
-                cli.main()
-            assert not leave.value.code
+        write_log(small_world(), LoggingSettings(), 300, 7, Path("log"))
+        patch.setattr(
+            sys, "argv", ["recsys", "baseline", "--config", "world.toml", "--kind", "popularity", "--promote"]
+        )
+        with pytest.raises(SystemExit) as leave:
+            cli.main()
+        assert not leave.value.code
     return folder
 
 
