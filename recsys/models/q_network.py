@@ -27,7 +27,7 @@ from recsys.models.session_encoder import (
 from recsys.types import FloatArray
 
 QUIET = 0.01  # standard deviation of the heads' weights at first
-# of a network that starts from content: its item vectors then have a norm near 2, of which ids are a tenth of a tenth
+# of a network that starts from content: its item vectors then have a norm near 2, and ids hardly a part in it
 LOUD_CONTENT, QUIET_IDS = 3.0, 0.1  # over the default
 LOUD_ANSWERS = 0.5  # standard deviation of an event type's features
 
