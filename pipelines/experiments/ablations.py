@@ -46,7 +46,6 @@ RUNGS = {
     "memory without folds": ["memory.folds=0"],
     "no hindsight": ["pretrain.hindsight=0"],
     "recurrent encoder": ["model.encoder=recurrent"],
-    "causal attention": ["model.encoder=attention"],  # a log's config takes one of the two
     "one step": ["pretrain.n_step=1"],
     "single Q (double off)": ["pretrain.double=false"],
     "hard target copy every 100 updates": ["pretrain.target_tau=1", "pretrain.target_interval=100"],
