@@ -4,9 +4,10 @@
 
 Same shapes for all: 100 000 transitions, state 64, 50 actions, batch 256, MLP 256 x 256, float32, one thread, Adam,
 Huber loss, a hard target copy every 8000 updates. A step is what a user of the library runs: sample a batch, update.
-Every library multiplies as it comes ("default"), then all with oneDNN's products where they are exact ("onednn").
-Every row is a process; they take turns, ROUNDS times, so that a busy machine slows all alike; figures are medians of
-CPU time.
+Rows "by hand" are the same arithmetic without autograd, flattened and written out: a peer's time over theirs is about
+what a processor allows anybody. Every library multiplies as it comes ("default"), then all with oneDNN's products
+where they are exact ("onednn"). Every row is a process; they take turns, ROUNDS times, so that a busy machine slows
+all alike; figures are medians of CPU time.
 
 The peers live in environments of their own, which `make bench-peers` creates; BENCH_D3RLPY_PYTHON and
 BENCH_TIANSHOU_PYTHON name other interpreters. A row whose interpreter is missing is left out and says why.
@@ -72,6 +73,9 @@ def rows() -> list[Row]:
         Row("bare torch, DQN", "bare.py", "dqn", ours),
         Row("bare torch, DoubleDQN", "bare.py", "double", ours),
         Row("bare torch, CQL", "bare.py", "cql", ours),
+        Row("by hand, DQN", "by_hand.py", "dqn", ours),
+        Row("by hand, DoubleDQN", "by_hand.py", "double", ours),
+        Row("by hand, CQL", "by_hand.py", "cql", ours),
         Row("d3rlpy, DQN", "d3rlpy_peer.py", "dqn", d3rlpy),
         Row("d3rlpy, DoubleDQN", "d3rlpy_peer.py", "double", d3rlpy),
         Row("d3rlpy, DiscreteCQL", "d3rlpy_peer.py", "cql", d3rlpy),
