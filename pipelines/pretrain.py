@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from pipelines.cases import validation_cases
+from pipelines.fitted_q import Told, with_promise
 from pipelines.steps import Step, StepContext, Summary
-from pipelines.transferring import PARENT, Warmth, transfer_settings, warmth_for
+from pipelines.teacher import start_memory, start_warm, teacher_for, teacher_optimizer
+from pipelines.transferring import PARENT, transfer_settings, warmth_for
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
@@ -20,26 +22,24 @@ from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches
-from recsys.learning.factors import ItemStatistics, item_statistics
+from recsys.learning.factors import item_statistics
 from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.losses import NegativeSampler
-from recsys.learning.memory import draw_folds, memory_factors
-from recsys.learning.optimizer import BestEpoch, optimizer_for, step
+from recsys.learning.optimizer import BestEpoch, step
 from recsys.learning.parallel import ALONE, Group
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
-from recsys.learning.transfer import warm_start
-from recsys.logs.interactions import interaction_matrix, training_events
+from recsys.logs.interactions import training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
 from recsys.mdp.windows import batches, cut_windows, read_windows
 from recsys.models.item_table import ItemTable
-from recsys.models.q_network import NetworkShape, QNetwork
+from recsys.models.q_network import QNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
-from recsys.types import FloatArray, LongArray
+from recsys.types import LongArray
 
 CURVES = ("supervised", "response", "td", "conservative", "mean_max_q", "mean_return", "unsupported_argmax")
 HEALTH_WINDOWS = 512  # held-out stretches of history that the Q-function's health is read from
@@ -85,15 +85,7 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     chance = torch_generator(context.seed, "pretrain")
     learner = DQNLearner(network, target, sampler, settings, reach, chance)
     shuffling = numpy_generator(context.seed, "pretrain-windows")
-    optimizer = optimizer_for(
-        network,
-        settings.learning_rate,
-        settings.weight_decay,
-        tuned=[] if network.tower.memory is None else [network.tower.memory.weight],
-        tuned_rate=config.memory.rate,
-        quick=[] if network.states.memory is None else network.states.memory.scalars(),
-        quick_rate=config.memory.scalar_rate,
-    )
+    optimizer = teacher_optimizer(network, config)
     schedule = TargetSchedule.of(settings)
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
     cases = validation_cases(context, log)
@@ -167,47 +159,16 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     soft_update(target, network, 1.0)
     learner.refresh_index()
     health = held_out_health(learner, *watched, config)
+    if settings.fqe_epochs > 0:
+        other = config.model_copy(update={"seed": derive_seed(config.seed, "fitted-q")})
+        judge = teacher_for(log, other, statistics, popularity)
+        told = Told(log, old, start_memory(judge, log, old, other, warmth), sampler, reach)
+        health = with_promise(health, network, judge.to(device), told, watched, context)
     (context.out / "health.json").write_text(json.dumps(health.plain(), indent=2) + "\n", encoding="utf-8")
     save_module(network, context.out / "teacher.safetensors")
     save_shape(network.shape, context.out / "teacher.json")
     statistics.save(context.out / "statistics.npz")
     return summary
-
-
-def start_warm(network: QNetwork, warmth: Warmth, log: PreparedLog) -> None:
-    """Start from the source's network; raises UserError if it has another shape."""
-    try:
-        warm_start(network, warmth.source, warmth.carried, log.info.event_types)
-    except ValueError as error:
-        raise UserError(
-            f"the source is another network ({error}); give model, memory.features and pretrain.dueling and .quantiles "
-            "the values of its run"
-        ) from None
-
-
-def start_memory(
-    network: QNetwork,
-    log: PreparedLog,
-    histories: LongArray,
-    config: RunConfig,
-    warmth: Warmth | None = None,  # what another log says of these items
-) -> LongArray | None:
-    """Start the memory from what goes together in the training histories; return their folds, (history,)."""
-    if network.tower.memory is None or network.states.memory is None:
-        return None
-    network.states.memory.start_from(config.memory.start_scale, network.temperature, config.memory.doubt)
-    fold = draw_folds(len(histories), config.memory.folds, numpy_generator(config.seed, "memory-folds"))
-    matrix = interaction_matrix(log, histories)
-    settings = config.memory.model_copy(update={"features": network.shape.memory_features})
-    seed = derive_seed(config.seed, "memory-factors")
-    if warmth is None:
-        network.tower.remember(*memory_factors(matrix, fold, settings, seed))
-    else:
-        beside = warmth.rows(np.array(log.content), config)
-        factors, by_fold = memory_factors(matrix, fold, settings, seed, beside, warmth.onto)
-        loud = warmth.volume(np.asarray(matrix.sum(axis=0), np.float32).ravel(), config)[:, None]
-        network.tower.remember(factors * loud, [each * loud for each in by_fold])
-    return fold if config.memory.folds else None
 
 
 def held_out_health(
@@ -235,55 +196,6 @@ def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tup
     reward = np.asarray(log.reward[training_events(log, histories)[1]])
     low, high = float(np.min(reward, initial=0.0)), float(np.max(reward, initial=0.0))
     return low / (1.0 - discount), high / (1.0 - discount)
-
-
-def teacher_for(
-    log: PreparedLog, config: RunConfig, statistics: ItemStatistics, popularity: FloatArray
-) -> QNetwork:
-    """Return a fresh teacher whose items start from content, co-occurrence and popularity, or from content alone.
-
-    Raises UserError if it is to learn answers of which the log knows one alone.
-    """
-    if config.pretrain.response_weight > 0 and len(log.info.event_types) < 2:
-        raise UserError(
-            f"pretrain.response_weight is {config.pretrain.response_weight}, must be 0 where all events are of one "
-            f"type ({', '.join(log.info.event_types)}): there is no answer to predict"
-        )
-    shape = NetworkShape(
-        items=log.content.shape[0],
-        content_features=log.content.shape[1],
-        item_features=config.model.item_features,
-        hidden=config.model.hidden,
-        layers=config.model.layers,
-        encoder=config.model.encoder,
-        event_types=len(log.info.event_types),
-        attribute_sizes=tuple(len(values) for values in log.info.user_attribute_values),
-        max_events=config.state.max_events,
-        dropout=config.model.dropout,
-        id_dropout=config.model.id_dropout,
-        dueling=config.pretrain.dueling,
-        quantiles=config.pretrain.quantiles,
-        memory_features=min(config.memory.features, log.content.shape[0]),
-        responses=config.pretrain.response_weight > 0,
-    )
-    torch.manual_seed(derive_seed(config.seed, "teacher"))
-    network = QNetwork(shape, config.pretrain.temperature)
-    log_popularity = np.log1p(popularity)
-    known = (statistics.popularity > 0).astype(np.float32)
-    if config.pretrain.start == "content":
-        network.start_from_content(np.array(log.content))
-        network.tower.known.copy_(torch.from_numpy(known))
-    else:
-        factors = np.zeros((shape.items, shape.item_features), np.float32)
-        if (
-            not shape.memory_features
-        ):  # else the memory says what goes together, and no history finds itself in it
-            width = min(shape.item_features, statistics.factors.shape[1])
-            factors[:, :width] = statistics.factors[:, :width]
-        network.tower.start_from(np.array(log.content), factors, log_popularity, known)
-    with torch.no_grad():
-        network.behavior_bias.weight.copy_(torch.from_numpy(log_popularity)[:, None])
-    return network
 
 
 def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -> float:

@@ -200,6 +200,7 @@ class PublishConfig(Frozen):
     max_over_estimation: PositiveFloat = 2.0  # mean max-Q over mean logged return
     max_unsupported_argmax: Share = 0.1  # of next states
     max_calibration_error: PositiveFloat = 0.5  # over mean logged return; a Q of 0 everywhere is 1 off
+    max_over_promise: PositiveFloat = 1.25  # mean max-Q over the policy's fitted value (pretrain.fqe_epochs)
 
 
 class RunConfig(Frozen):

@@ -71,6 +71,8 @@ class PretrainConfig(Frozen):
         "best_epoch"  # by how it ranks for validation users; "target_network": as it is after the last epoch
     )
 
+    fqe_epochs: int = Field(default=0, ge=0)  # of fitted Q evaluation of what was learnt; 0 = none
+
     @model_validator(mode="after")
     def _what_targets_need_is_learnt(self) -> "PretrainConfig":
         if self.warmup_epochs > 0 and self.supervised_weight == 0 and self.conservative_weight == 0:
@@ -88,6 +90,15 @@ class PretrainConfig(Frozen):
             raise ValueError(
                 f"pretrain.{needed} is 0, must be above 0 for target sarsa with truncated_sarsa "
                 f"{self.truncated_sarsa}; raise it or change truncated_sarsa"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_evaluated_gets_beyond_the_warmup(self) -> "PretrainConfig":
+        if 0 < self.fqe_epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"pretrain.fqe_epochs is {self.fqe_epochs}, must be 0 or above warmup_epochs "
+                f"({self.warmup_epochs}), which learn no values; raise it or set it to 0"
             )
         return self
 

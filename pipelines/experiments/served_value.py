@@ -2,10 +2,11 @@
 
     python -m pipelines.experiments.served_value --seeds 7,8,9 --work FOLDER --out FILE [--variants feed,myopic]
 
-Every seed is a world of its own, those of `long_term`. `recsys simulate`'s log of it is written, `recsys run --config
-feed` learns from it (so does each variant), and new users live their lives with what the endpoint would show them,
-as `recsys play` has it: the best item of the index by the student. The teacher plays beside it. The file grows by
-one training at a time; with the same --out a stopped run goes on.
+Every seed is a world of its own, those of `long_term`. `recsys simulate`'s log of it is written, the steps of `recsys
+run --config feed` up to the bundle learn from it (and those of each variant), and new users live their lives with what
+the endpoint would show, as `recsys play` has it: the best item of the index by the student. The teacher plays beside
+it, so that what fitted Q evaluation finds stands beside what comes. The file grows by one training at a time; with the
+same --out a stopped run goes on.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from pipelines.configuration import resolve_config
 from pipelines.experiments.command import opened_report, run_command
-from pipelines.experiments.long_term import DISCOUNT, figures, known_policies, small_world
+from pipelines.experiments.long_term import figures, known_policies, small_world
 from pipelines.experiments.long_term_play import play_network
 from pipelines.play import lives_of
 from pipelines.publish import BUNDLE
@@ -35,6 +36,7 @@ from recsys.recommender import load_recommender
 
 ITEMS, LOG = 60, "simulated"
 FEED = "feed"
+HEALTH = ("over_estimation", "mean_return", "calibration_error", "promised", "fitted_value", "over_promise")
 # what a run of the log does differently, over a shipped config
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     FEED: ("feed", []),
@@ -42,6 +44,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "start from interactions": ("feed", ["pretrain.start=interactions"]),
     "keep best epoch": ("feed", ["pretrain.keep=best_epoch"]),
     # the shipped ranker: what was shown without answer is no action, Q ranks what is taken next
+    # that learn less, or promise more than they keep: does fitted Q evaluation tell?
+    "large steps": ("feed", ["pretrain.learning_rate=2e-2", "pretrain.double=false"]),
+    "long view": ("feed", ["pretrain.discount=0.97"]),
     "ranker": ("own", ["prepare.log.format=tables", "prepare.log.mapping=none", "prepare.split.kind=users"]),
 }
 
@@ -73,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 done[name] = of(world, name, seed, asked, console)
                 asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(markdown(report))
+    print(f"\n{promises(report)}")
 
 
 def known(
@@ -90,7 +96,7 @@ def served(
     if not (folder / "users.parquet").is_file():
         write_log(world, LoggingSettings(), asked.users, seed, folder)
     config = run_config(name, seed, folder, asked)
-    steps = {outcome.step: outcome for outcome in run_steps(config, all_steps(), ("publish",), console)}
+    steps = {outcome.step: outcome for outcome in run_steps(config, all_steps(), ("index",), console)}
     recommender = load_recommender(steps["index"].folder / BUNDLE)
     played = {
         "served": lives_of(world, recommender, asked.players, seed, console=console),
@@ -100,10 +106,10 @@ def served(
     if config.prepare.impressions == "actions":
         network = load_teacher(steps["pretrain"].folder, config.pretrain.temperature)
         types = open_prepared(steps["prepare"].folder).info.event_types
-        chance = numpy_generator(seed, "long-term play")
-        found["teacher"] = figures(play_network(world, network, asked.players, chance, DISCOUNT, types))
+        chance, discount = numpy_generator(seed, "long-term play"), config.pretrain.discount
+        found["teacher"] = figures(play_network(world, network, asked.players, chance, discount, types))
     health = json.loads((steps["pretrain"].folder / "health.json").read_text(encoding="utf-8"))
-    found["health"] = {name: health[name] for name in ("over_estimation", "mean_return", "calibration_error")}
+    found["health"] = {name: health[name] for name in HEALTH}
     return found
 
 
@@ -137,6 +143,21 @@ def markdown(report: dict[str, Any]) -> str:
     for policy, by_seed in rows.items():
         cells = [_cell(by_seed.get(seed)) for seed in worlds]
         lines.append(f"| {policy} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def promises(report: dict[str, Any]) -> str:
+    """Return what teachers promise of their policy over what it brings, and over what the log says that it brings."""
+    lines = ["| teacher | world | promised over simulated | over fitted Q | calibration |", "|---" * 5 + "|"]
+    for seed, found in report["worlds"].items():
+        for variant, parts in found.items():
+            if variant == "known" or "teacher" not in parts:
+                continue
+            told, health = parts["teacher"], parts["health"]
+            gap = health["calibration_error"] / health["mean_return"]
+            ratios = (told["predicted_over_discounted"], health["over_promise"], gap)
+            cells = " | ".join("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+            lines.append(f"| {variant} | {seed} | {cells} |")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
     over-estimation   mean max-Q over supported next actions / mean logged return
     unsupported       share of next states whose best action the log does not support
     calibration       mean |predicted − realised return| over bins / mean logged return
+    over-promise      mean max-Q of new histories / value of that policy by fitted Q evaluation
 
 The figures are those of the teacher on histories it did not learn from (`recsys/learning/health.py`). A figure that
 nothing could be read for is unknown: it stops nothing, and the card says so.
@@ -63,6 +64,13 @@ def health_checks(health: Mapping[str, object], config: PublishConfig) -> list[H
             relative,
             config.max_calibration_error,
             "retrain with more pretrain.epochs or a higher pretrain.td_weight",
+        ),
+        HealthCheck(
+            "over-promise",
+            "max_over_promise",
+            _number(health, "over_promise"),
+            config.max_over_promise,
+            "retrain with a lower pretrain.learning_rate or pretrain.discount, or on more histories",
         ),
     ]
 

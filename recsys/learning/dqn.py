@@ -86,7 +86,8 @@ class DQNLearner:
 
     A ranker (QNetwork) learns from windows of histories, with negatives from `sampler`; a vector network from batches
     of transitions, over all of its actions, of which `mask` may rule some out by state. `remembered` spares it most
-    passes of the target network over a fixed log.
+    passes of the target network over a fixed log. Given a `policy`, next actions are the best by that network, which
+    stands still: what is learnt is Q of that policy (fitted Q evaluation, Le et al. 2019).
     """
 
     def __init__(
@@ -99,7 +100,13 @@ class DQNLearner:
         generator: torch.Generator,
         mask: Mask | None = None,
         remembered: RememberedTarget | None = None,
+        policy: Network | None = None,
     ) -> None:
+        if policy is not None and (config.target == "sarsa" or not config.double):
+            raise ValueError(
+                f"target is {config.target} and double {config.double}; a policy chooses where the first is a maximum "
+                "and the second true"
+            )
         self.network = network
         self.target = target
         self.config = config
@@ -107,13 +114,15 @@ class DQNLearner:
         self.generator = generator
         self.mask = mask
         self.remembered = remembered
+        self.policy = policy
         self.device = next(network.parameters()).device
         self.sampler = None if sampler is None else sampler.to(self.device)
         self.next_actions: NextActionSource
-        if isinstance(network, VectorNetwork) and isinstance(target, VectorNetwork):
-            self.next_actions = AllActions(network, target)
-        elif isinstance(network, QNetwork) and isinstance(target, QNetwork):
-            self.next_actions = LikelyActions(network, target, config.bootstrap_candidates)
+        chooser = network if policy is None else policy
+        if isinstance(chooser, VectorNetwork) and isinstance(target, VectorNetwork):
+            self.next_actions = AllActions(chooser, target)
+        elif isinstance(chooser, QNetwork) and isinstance(target, QNetwork):
+            self.next_actions = LikelyActions(chooser, target, config.bootstrap_candidates)
         else:
             raise TypeError("network and target must be of one kind")
 
@@ -160,16 +169,26 @@ class DQNLearner:
         )
 
     def _encoded(self, batch: StateBatch | TransitionBatch, weight: torch.Tensor | None) -> Encoding:
-        network, target = self.network, self.target
+        network, target, policy = self.network, self.target, self.policy
         if isinstance(batch, TransitionBatch):
-            if not isinstance(network, VectorNetwork) or not isinstance(target, VectorNetwork):
+            if (
+                not isinstance(network, VectorNetwork)
+                or not isinstance(target, VectorNetwork)
+                or isinstance(policy, QNetwork)
+            ):
                 raise TypeError("transitions between feature vectors need a VectorNetwork")
             return VectorEncoding(
-                network, target, batch, self.config, self.device, self.mask, self.remembered
+                network, target, batch, self.config, self.device, self.mask, self.remembered, policy
             )
-        if not isinstance(network, QNetwork) or not isinstance(target, QNetwork):
+        if (
+            not isinstance(network, QNetwork)
+            or not isinstance(target, QNetwork)
+            or isinstance(policy, VectorNetwork)
+        ):
             raise TypeError("windows of histories need a QNetwork")
-        return WindowEncoding(network, target, batch, self.config, self.generator, self.device, weight)
+        return WindowEncoding(
+            network, target, batch, self.config, self.generator, self.device, weight, policy
+        )
 
     def _of_logged_actions(
         self, logged: LoggedActions

@@ -62,7 +62,7 @@ class EncodedTransitions:
     """Transitions (s_t, a_t, …, s_{t+m}) whose states have passed through the networks; first axis state."""
 
     here: StateVectors  # s_t through the online network
-    there: StateVectors | None  # s_{t+m} through the online network; None where nothing is chosen by it
+    there: StateVectors | None  # s_{t+m} through the network that chooses there; None where none does
     target_there: StateVectors | None  # s_{t+m} through the target network; None where `q_there` says it all
     action: torch.Tensor  # (state,) int64
     n_step_return: torch.Tensor  # (state,)
@@ -117,8 +117,9 @@ class WindowEncoding:
         generator: torch.Generator,
         device: torch.device,
         weight: torch.Tensor | None = None,
+        policy: QNetwork | None = None,  # chooses in next states; None = the online network does
     ) -> None:
-        self.network, self.target = network, target
+        self.network, self.target, self.policy = network, target, policy
         self.weight = None if weight is None else weight.to(device)
         self.batch, self.on_device = batch, moved(batch, device)
         self.config, self.generator, self.device = config, generator, device
@@ -174,6 +175,7 @@ class WindowEncoding:
         earned, left = returns_to_the_end(batch, discount)
         with torch.no_grad():
             target_states = self.target.state_vectors(self.on_device)
+            chooser = self.states if self.policy is None else self.policy.state_vectors(self.on_device)
         told = (
             batch.item[row, column],
             returns[row, column],
@@ -188,7 +190,7 @@ class WindowEncoding:
         after_the_log = target_states.behavior_return[row, last]
         return EncodedTransitions(
             states_at(self.states, row, column),
-            states_at(self.states, row, arrival),
+            states_at(chooser, row, arrival),
             states_at(target_states, row, arrival),
             action,
             n_step_return,
@@ -269,8 +271,10 @@ class VectorEncoding:
         device: torch.device,
         mask: Mask | None = None,
         remembered: RememberedTarget | None = None,
+        policy: VectorNetwork | None = None,
     ) -> None:
-        self.network, self.target, self.mask = network, target, mask
+        self.target, self.mask = target, mask
+        self.chooser = network if policy is None else policy
         self.remembered = remembered
         self.batch, self.config = moved(batch, device), config
         self.states: StateVectors = network(self.batch.state)
@@ -284,7 +288,7 @@ class VectorEncoding:
         batch = self.batch
         with torch.no_grad():
             chooses = self.config.double and self.config.target != "sarsa"
-            there = self.network(batch.next_state) if chooses else None
+            there = self.chooser(batch.next_state) if chooses else None
             if self.remembered is None:
                 target_there, q_there = self.target(batch.next_state), None
             else:

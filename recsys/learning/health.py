@@ -39,6 +39,8 @@ class QHealth:
     td_error_99: float
     calibration_error: float  # mean |predicted − realised| over bins, weighted by count
     calibration: tuple[CalibrationBin, ...]  # bins of equal count, by predicted value
+    promised: float = float("nan")  # mean max-Q where held-out histories begin
+    fitted_value: float = float("nan")  # what the best by Q brings from there, by fitted Q evaluation
 
     @property
     def over_estimation(self) -> float:
@@ -48,10 +50,18 @@ class QHealth:
         """
         return self.mean_max_q / self.mean_return if self.mean_return > 0 else float("nan")
 
+    @property
+    def over_promise(self) -> float:
+        """Promised value over what fitted Q evaluation finds for the same policy: 1 where the promise is kept.
+
+        NaN where nobody evaluated, or where the policy is found to bring nothing.
+        """
+        return self.promised / self.fitted_value if self.fitted_value > 0 else float("nan")
+
     def scalars(self) -> dict[str, float]:
         """Return every figure but the bins, by name."""
         plain = {name: value for name, value in asdict(self).items() if name != "calibration"}
-        return {**plain, "over_estimation": self.over_estimation}
+        return {**plain, "over_estimation": self.over_estimation, "over_promise": self.over_promise}
 
     def plain(self) -> dict[str, object]:
         """Return JSON-able values; what is not a number becomes None."""
@@ -63,7 +73,7 @@ def read_health(path: Path) -> QHealth:
     """Return the figures that a pretraining left beside its weights (health.json)."""
     told = json.loads(path.read_text(encoding="utf-8"))
     numbers = {
-        each.name: float("nan") if told[each.name] is None else float(told[each.name])
+        each.name: float("nan") if told.get(each.name) is None else float(told[each.name])
         for each in fields(QHealth)
         if each.name != "calibration"
     }
