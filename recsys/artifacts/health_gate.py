@@ -6,7 +6,8 @@
     over-promise      mean max-Q of new histories / value of that policy by fitted Q evaluation
 
 The figures are those of the teacher on histories it did not learn from (`recsys/learning/health.py`). A figure that
-nothing could be read for is unknown: it stops nothing, and the card says so.
+nothing could be read for is unknown: it stops nothing, and the card says so. Over-promise is a figure only where a
+config asks for it (pretrain.fqe_epochs).
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ def health_checks(health: Mapping[str, object], config: PublishConfig) -> list[H
     relative = (
         error / mean_return if error is not None and mean_return is not None and mean_return > 0 else None
     )
-    return [
+    checks = [
         HealthCheck(
             "over-estimation",
             "max_over_estimation",
@@ -65,14 +66,13 @@ def health_checks(health: Mapping[str, object], config: PublishConfig) -> list[H
             config.max_calibration_error,
             "retrain with more pretrain.epochs or a higher pretrain.td_weight",
         ),
-        HealthCheck(
-            "over-promise",
-            "max_over_promise",
-            _number(health, "over_promise"),
-            config.max_over_promise,
-            "retrain with a lower pretrain.learning_rate or pretrain.discount, or on more histories",
-        ),
     ]
+    if (over_promise := _number(health, "over_promise")) is not None:
+        remedy = "retrain with a lower pretrain.learning_rate or pretrain.discount, or on more histories"
+        checks.append(
+            HealthCheck("over-promise", "max_over_promise", over_promise, config.max_over_promise, remedy)
+        )
+    return checks
 
 
 def hold_to_bounds(checks: Sequence[HealthCheck]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from recsys.config import PretrainConfig
-from recsys.learning.dqn import TransitionFigures
 from recsys.learning.recency import age_weight, training_end
+from recsys.learning.step_losses import TransitionFigures
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.priorities import PriorityRule
 from recsys.mdp.prioritized_windows import PrioritizedWindows, WindowDraw

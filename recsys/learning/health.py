@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recsys.learning.dqn import TransitionFigures
+from recsys.learning.step_losses import TransitionFigures
 
 BINS = 10
 QUANTILES = (0.5, 0.9, 0.99)

@@ -14,8 +14,9 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from recsys.learning.dqn import DQNLearner, StepLosses
+from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatch
+from recsys.learning.step_losses import StepLosses
 from recsys.mdp.state import StateBatch
 from recsys.randomness import derive_seed, numpy_generator
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recsys.config import PretrainConfig
-from recsys.learning.dqn import TransitionFigures
 from recsys.learning.epoch_batches import EpochBatch, EpochBatches
+from recsys.learning.step_losses import TransitionFigures
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.priorities import PriorityRule
 from recsys.training_config import PriorityConfig

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from recsys.config import PretrainConfig
-from recsys.learning.dqn import DQNLearner, TransitionFigures
+from recsys.learning.dqn import DQNLearner
 from recsys.learning.health import calibration_bins, q_health
 from recsys.learning.losses import cross_entropy, quantile_loss, td_loss
 from recsys.learning.optimizer import optimizer_for, step
+from recsys.learning.step_losses import TransitionFigures
 from recsys.learning.target_network import frozen_copy
 from recsys.mdp.transition import TransitionBatch
 from recsys.models.vector_network import VectorNetwork, VectorShape

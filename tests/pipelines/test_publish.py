@@ -104,6 +104,10 @@ def test_the_same_model_is_the_same_version_wherever_it_is_made(
             {"calibration_error": 1.5},
             r"is 0.75, must be at most publish.max_calibration_error \(0.5\); .*epochs",
         ),
+        (
+            {"over_promise": 1.4},
+            r"is 1.4, must be at most publish.max_over_promise \(1.25\); .*learning_rate",
+        ),
     ],
 )
 def test_an_unsound_q_function_is_refused_and_the_champion_stays(
@@ -124,12 +128,13 @@ def test_an_unsound_q_function_is_refused_and_the_champion_stays(
 def test_a_raised_bound_lets_the_figure_through_and_the_card_shows_both(
     config: RunConfig, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    write_health(inputs["pretrain"], over_estimation=3.2)
+    write_health(inputs["pretrain"], over_estimation=3.2, over_promise=1.1)
     raised = config.publish.model_copy(update={"max_over_estimation": 3.2})
     publish_to(tmp_path / "out", config.model_copy(update={"publish": raised}), inputs)
     card = (tmp_path / "out" / "card.md").read_text()
     assert "| over-estimation | 3.200 | 3.2 |" in card
     assert "| calibration error | 0.200 | 0.5 |" in card  # of the mean return
+    assert "| over-promise | 1.100 | 1.25 |" in card
 
 
 @pytest.mark.parametrize("mean_return", [None, 0.0, -1.0])
@@ -145,6 +150,7 @@ def test_what_no_history_tells_is_unknown_and_said_to_be(
     assert "| calibration error | unknown | 0.5 |" in card
     assert "| unsupported argmax | 0.010 | 0.1 |" in card
     assert [line for line in said if "is unknown" in line] == said[:2]
+    assert "over-promise" not in card  # nobody asked
 
 
 def test_the_step_holds_while_the_registry_has_the_version(

@@ -32,6 +32,17 @@ def test_the_table_sets_who_played_beside_policies_that_know_the_rules() -> None
     ]
 
 
+def test_promises_stand_beside_what_came_and_what_the_log_says() -> None:
+    health = {"over_promise": 1.1, "calibration_error": 0.5, "mean_return": 0.25}
+    parts = {"teacher": {"predicted_over_discounted": 1.2}, "health": health}
+    unasked = {**parts, "health": {**health, "over_promise": None}}
+    worlds = {"7": {"known": {}, "feed": parts}, "8": {"ranker": {"health": health}, "myopic": unasked}}
+    assert served_value.promises({"worlds": worlds}).splitlines()[2:] == [
+        "| feed | 7 | 1.20 | 1.10 | 2.00 |",
+        "| myopic | 8 | 1.20 |  | 2.00 |",
+    ]
+
+
 def test_an_unknown_variant_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         served_value.main(

@@ -32,7 +32,9 @@ def evaluated(process: Process, policy: VectorNetwork, **changes: object) -> Tab
 @pytest.mark.parametrize("seed", range(3))
 def test_the_value_of_a_policy_is_found_from_another_policys_log(seed: int) -> None:
     process = random_process(seed)
-    opinion = np.random.default_rng(seed).normal(size=process.policy.shape) + 100.0  # it promises far too much
+    opinion = (
+        np.random.default_rng(seed).normal(size=process.policy.shape) + 100.0
+    )  # it promises far too much
     chosen = opinion.argmax(1)
     wanted = process.fixed_point(lambda q: q[np.arange(len(q)), chosen])
     found = evaluated(process, thinking(opinion))
