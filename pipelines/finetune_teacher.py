@@ -22,6 +22,7 @@ from recsys.evaluation.warm import seconds_of
 from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
+from recsys.learning.epoch_batches import least_events
 from recsys.learning.factors import ItemStatistics, cooccurrence_factors
 from recsys.learning.freezing import freeze, hold_rows, item_tables
 from recsys.learning.growth import follow_popularity, grown_teacher, placed
@@ -75,7 +76,7 @@ def continue_log(context: StepContext, parent: Parent, continued: ContinuedLog) 
 
 
 def tune_teacher(context: StepContext, parent: Parent) -> Summary:
-    """Let the teacher learn from windows with new events and a share of old ones; keep what validates best.
+    """Let the teacher learn from windows with new events and a share of old ones; keep what pretraining keeps.
 
     Raises UserError if it is to learn answers, for which the parent's teacher has no head.
     """
@@ -110,9 +111,12 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
     schedule = TargetSchedule.of(config.pretrain)
     optimizer = _optimizer(network, settings, config.pretrain.weight_decay, config.memory.rate)
     cases = validation_cases(context, log)
-    best = BestEpoch(config.pretrain.patience)
+    to_the_end = config.pretrain.keep == "target_network"
+    kept = target if to_the_end else network
+    best = BestEpoch(config.pretrain.patience, latest=to_the_end)
     start = validation_quality(network, cases, config)
     best.offer(start, [network], -1)
+    terminal = config.pretrain.terminal
     context.log(f"before: validation NDCG@{config.evaluate.cutoff} {start:.4f}")
     held_rows = torch.from_numpy(known).to(device)
     update, since, replayed = 0, seconds_of(record["new_since"]), 0
@@ -124,7 +128,13 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
             hook.remove()
         hooks = hold_rows(network, held_rows) if "vectors" in frozen else []
         windows, replayed = rehearsal_windows(
-            log, histories, since, settings.replay_share, config.state.max_events, shuffling
+            log,
+            histories,
+            since,
+            settings.replay_share,
+            config.state.max_events,
+            shuffling,
+            least_events(terminal),
         )
         if not len(windows):
             break
@@ -132,20 +142,21 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
         context.progress.start(-(-len(windows) // size), "batch", f"epoch {epoch + 1}")
         learner.refresh_index()
         network.train()
-        for rows in batches(windows, size, shuffling):
+        # as in pretraining: where ends are terminal, windows of one length do not share a batch
+        for rows in batches(windows, size, shuffling, similar_length=terminal == "never"):
             losses = learner.losses(read_windows(log, rows, shuffling, whole_histories=True))
             done = update / max(settings.epochs * -(-len(windows) // size), 1)
             step(optimizer, losses.total, max(1.0 - done, 0.05), config.pretrain.max_gradient_norm)
             update += 1
             schedule.follow(target, network, update)
             context.progress.advance(1, loss=float(losses.total.detach()))
-        quality = validation_quality(network, cases, config)
+        quality = validation_quality(kept, cases, config)
         context.scalars.add("finetune/validation_ndcg", quality, update)
         context.log(
             f"epoch {epoch + 1}: {len(windows) - replayed:,} windows with new events, {replayed:,} replayed; "
             f"validation {quality:.4f}"
         )
-        if best.offer(quality, [network], epoch):
+        if best.offer(quality, [kept], epoch):
             break
     best.restore([network])
     network.cpu().requires_grad_(True)

@@ -21,7 +21,7 @@ from recsys.evaluation.curve import kshot_curve
 from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.epoch_batches import EpochBatches
+from recsys.learning.epoch_batches import EpochBatches, least_events
 from recsys.learning.factors import item_statistics
 from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
@@ -176,7 +176,8 @@ def held_out_health(
 ) -> QHealth:
     """Return the health of Q on histories that pretraining does not learn from; no chance of training is drawn."""
     chance = numpy_generator(config.seed, "pretrain-health")
-    windows = cut_windows(log, histories, config.state.max_events, 2, chance)
+    least = least_events(config.pretrain.terminal)
+    windows = cut_windows(log, histories, config.state.max_events, least, chance)
     windows = windows.take(chance.permutation(len(windows))[:HEALTH_WINDOWS])
     watcher = learner.watching(torch_generator(config.seed, "pretrain-health"))
     network = learner.network

@@ -15,13 +15,21 @@ from recsys.config import PretrainConfig
 from recsys.learning.recency import age_weight, training_end
 from recsys.learning.step_losses import TransitionFigures
 from recsys.logs.prepared import PreparedLog
+from recsys.mdp.builder import Terminal
 from recsys.mdp.priorities import PriorityRule
 from recsys.mdp.prioritized_windows import PrioritizedWindows, WindowDraw
 from recsys.mdp.transition_store import Array
 from recsys.mdp.windows import Windows, batches, cut_windows
 from recsys.types import LongArray
 
-MIN_EVENTS = 2  # of a window: fewer teach no transition
+
+def least_events(terminal: Terminal) -> int:
+    """Return how short a window may be that is learnt from.
+
+    One event is a transition where it may have been the last: whoever leaves after it would be missing from what first
+    actions are worth, and these are the unhappiest. Where ends are cuts, a lone event says only what is bootstrapped.
+    """
+    return 2 if terminal == "never" else 1
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class EpochBatches:
         return len(plan), drawn()
 
     def _cut(self, part: LongArray, chance: np.random.Generator) -> Windows:
-        return cut_windows(self.log, part, self.max_events, MIN_EVENTS, chance)
+        return cut_windows(self.log, part, self.max_events, least_events(self.settings.terminal), chance)
 
     def _sizes(self, windows: Windows) -> list[int]:
         size = self.settings.batch_size

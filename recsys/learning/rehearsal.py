@@ -18,13 +18,14 @@ def rehearsal_windows(
     replay_share: float,
     max_events: int,
     generator: np.random.Generator,
+    min_events: int = 2,
 ) -> tuple[Windows, int]:
     """Return (windows of one epoch, how many of them are replayed).
 
     New are the windows that end at or after `since_s`, seconds; old ones are drawn so that they make up `replay_share`
-    of all, or as many as there are.
+    of all, or as many as there are. All have `min_events` at least.
     """
-    windows = cut_windows(log, histories, max_events, 2, generator)
+    windows = cut_windows(log, histories, max_events, min_events, generator)
     is_new = np.asarray(log.timestamp[windows.end - 1]) >= since_s
     new, old = np.flatnonzero(is_new), np.flatnonzero(~is_new)
     wanted = min(round(len(new) * replay_share / (1.0 - replay_share)), len(old))

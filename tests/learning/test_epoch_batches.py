@@ -50,6 +50,17 @@ def test_without_priorities_every_window_comes_once_with_those_of_its_fold(repla
     assert all(batch.weight is None and batch.draw is None for batch in every)
 
 
+@pytest.mark.parametrize("replay", ["uniform", "prioritized"])
+@pytest.mark.parametrize(("terminal", "short"), [("never", 0), ("session", 5), ("history", 5)])
+def test_who_left_after_one_event_is_learnt_from_where_that_was_the_end(
+    replay: str, terminal: str, short: int
+) -> None:
+    log = memory_log([taken(*range(place % 4 + 1)) for place in range(20)])
+    _, drawn = made(replay, log, terminal=terminal).of_epoch(warmup=replay == "prioritized")
+    lengths = [int(n) for batch in drawn for n in batch.windows.end - batch.windows.start]
+    assert sorted(lengths) == sorted([1] * short + [2, 3, 4] * 5)
+
+
 def test_prioritized_replay_draws_as_many_of_every_fold_and_most_where_errors_are_large() -> None:
     log = twenty_users()
     epochs = made("prioritized", log, priority={"alpha": 1.0, "epsilon": 1e-6})

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 from two_tastes import GATES, TINY, events, item_name, items, write_tables
 
+from pipelines import finetune_teacher
 from pipelines.configuration import resolve_config
 from pipelines.finetune import Finetuned, finetune
 from pipelines.improve import improve
@@ -281,3 +283,26 @@ def test_the_loop_goes_on_from_the_champion(made: Made, tmp_path: Path) -> None:
     cut = datetime.fromisoformat(line["replayed_from"])
     taught = pc.sum(pc.less(log["timestamp"], pa.scalar(cut, log["timestamp"].type))).as_py()
     assert line["live_events"] == taught
+
+
+def test_a_feed_goes_on_from_its_last_updates_whatever_validation_says(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    falling = count()
+    monkeypatch.setattr(finetune_teacher, "validation_quality", lambda *_: -float(next(falling)))
+    moved = {}
+    for keep in ("best_epoch", "target_network"):
+        child = finetune(
+            made.parent,
+            [made.new],
+            overrides=[f"pretrain.keep={keep}", "pretrain.terminal=history"],
+            registry=made.home / "registry",
+            output=tmp_path,
+            run_name=keep,
+            evaluate=False,
+            to_registry=False,
+        )
+        moved[keep] = (child.run / "pretrain" / "teacher.safetensors").read_bytes()
+        told = json.loads((child.run / "pretrain" / "step.json").read_text())["summary"]
+        assert (told["best_epoch"] > 0) == (keep == "target_network")
+    assert moved["best_epoch"] != moved["target_network"]
