@@ -46,6 +46,8 @@ def evaluation_settings(settings: PretrainConfig) -> PretrainConfig:
             "conservative_weight": 0.0,
             "replay": "uniform",
             "epochs": settings.fqe_epochs,
+            # a warm-up by the conservative term alone would have nothing to learn here
+            "warmup_epochs": settings.warmup_epochs if settings.supervised_weight > 0 else 0,
         }
     )
 

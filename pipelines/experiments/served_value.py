@@ -43,10 +43,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "myopic": ("feed", ["pretrain.discount=0"]),  # the next answer alone
     "start from interactions": ("feed", ["pretrain.start=interactions"]),
     "keep best epoch": ("feed", ["pretrain.keep=best_epoch"]),
-    # the shipped ranker: what was shown without answer is no action, Q ranks what is taken next
-    # that learn less, or promise more than they keep: does fitted Q evaluation tell?
+    # teachers that promise more than they keep: does fitted Q evaluation tell?
     "large steps": ("feed", ["pretrain.learning_rate=2e-2", "pretrain.double=false"]),
     "long view": ("feed", ["pretrain.discount=0.97"]),
+    # the shipped ranker: what was shown without answer is no action, Q ranks what is taken next
     "ranker": ("own", ["prepare.log.format=tables", "prepare.log.mapping=none", "prepare.split.kind=users"]),
 }
 

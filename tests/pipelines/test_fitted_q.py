@@ -105,6 +105,9 @@ def test_values_are_learnt_one_step_at_a_time_without_a_pull_towards_the_log() -
     settings = evaluation_settings(PretrainConfig(n_step=3, quantiles=8, fqe_epochs=4))
     assert (settings.target, settings.double, settings.n_step, settings.quantiles) == ("max", True, 1, 1)
     assert (settings.conservative_weight, settings.replay, settings.epochs) == (0.0, "uniform", 4)
+    assert settings.warmup_epochs == PretrainConfig().warmup_epochs > 0
+    ranked = PretrainConfig(target="max", supervised_weight=0.0, fqe_epochs=4)
+    assert evaluation_settings(ranked).warmup_epochs == 0
 
 
 def test_of_no_histories_nothing_is_known(tmp_path: Path) -> None:
