@@ -10,6 +10,7 @@ nothing could be read for is unknown: it stops nothing, and the card says so. Ov
 config asks for it (pretrain.fqe_epochs).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,10 @@ def health_checks(health: Mapping[str, object], config: PublishConfig) -> list[H
             "retrain with more pretrain.epochs or a higher pretrain.td_weight",
         ),
     ]
-    if (over_promise := _number(health, "over_promise")) is not None:
+    promised, fitted = _number(health, "promised"), _number(health, "fitted_value")
+    if promised is not None and fitted is not None:
+        worthless = fitted <= 0 < promised  # then there is no ratio to read
+        over_promise = math.inf if worthless else _number(health, "over_promise")
         remedy = "retrain with a lower pretrain.learning_rate or pretrain.discount, or on more histories"
         checks.append(
             HealthCheck("over-promise", "max_over_promise", over_promise, config.max_over_promise, remedy)

@@ -105,8 +105,12 @@ def test_the_same_model_is_the_same_version_wherever_it_is_made(
             r"is 0.75, must be at most publish.max_calibration_error \(0.5\); .*epochs",
         ),
         (
-            {"over_promise": 1.4},
+            {"promised": 2.8, "fitted_value": 2.0, "over_promise": 1.4},
             r"is 1.4, must be at most publish.max_over_promise \(1.25\); .*learning_rate",
+        ),
+        (
+            {"promised": 0.1, "fitted_value": -0.1},
+            "the over-promise of the Q-function is inf, must be at most",
         ),
     ],
 )
@@ -128,7 +132,7 @@ def test_an_unsound_q_function_is_refused_and_the_champion_stays(
 def test_a_raised_bound_lets_the_figure_through_and_the_card_shows_both(
     config: RunConfig, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    write_health(inputs["pretrain"], over_estimation=3.2, over_promise=1.1)
+    write_health(inputs["pretrain"], over_estimation=3.2, promised=2.2, fitted_value=2.0, over_promise=1.1)
     raised = config.publish.model_copy(update={"max_over_estimation": 3.2})
     publish_to(tmp_path / "out", config.model_copy(update={"publish": raised}), inputs)
     card = (tmp_path / "out" / "card.md").read_text()
