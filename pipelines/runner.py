@@ -157,11 +157,11 @@ def _run(
     console: Console,
     judged: Callable[[int, float], None],
 ) -> Summary:
-    from recsys.learning.device import fast_products
+    from recsys.learning.device import fast_products, kept_memory
 
     scalars = TensorBoardScalars(folder.root / "tensorboard" / step.name)
     try:
-        with fast_products(), shown(console, step.name) as progress:
+        with fast_products(), kept_memory(), shown(console, step.name) as progress:
             context = StepContext(
                 config=config,
                 out=out,
@@ -187,6 +187,8 @@ def settle_chance(config: RunConfig, step: str) -> None:
 
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
+    # what is allocated is written before it is read; NaN in it would only find a bug of torch's
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # Steps draw from named generators; the global ones are seeded for what libraries draw on their own.
     seed = derive_seed(config.seed, f"global/{step}")
     torch.manual_seed(seed)

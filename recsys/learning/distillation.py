@@ -135,15 +135,14 @@ class Distiller:
         shared = torch.randint(len(self.student.table), (config.random_candidates,), generator=self.generator)
         absent = repeated(torch.cat([items, shared.expand(len(items), -1)], dim=1))
         own = items.clamp(min=0)
-        rows = self.student.candidates(own, shared)
-        q_student = rows.q(student).masked_fill(absent, -torch.inf) / config.temperature
+        q_student = self.student.q(student, own, shared).masked_fill(absent, -torch.inf) / config.temperature
         log_student = q_student.log_softmax(dim=1)
         present = chosen >= 0
         next_item = -log_student[present, 0].mean() if bool(present.any()) else log_student.new_zeros(())
         if not teacher:
             return log_student.new_zeros(()), log_student.new_zeros(()), next_item
         with torch.no_grad():
-            q_teacher = self.teacher.q(teacher, own, shared, self.student, rows)
+            q_teacher = self.teacher.q(teacher, own, shared)
             q_teacher = q_teacher.masked_fill(absent, -torch.inf) / config.temperature
         log_teacher = q_teacher.log_softmax(dim=1)
         difference = (log_teacher - log_student).masked_fill(absent, 0.0)

@@ -9,7 +9,7 @@ from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig
 from recsys.learning.encoding import EncodedTransitions
 from recsys.models.item_tower import LARGE_CATALOGUE
-from recsys.models.q_network import QNetwork, q_of_own
+from recsys.models.q_network import QNetwork, behavior_of_own, q_of_own
 from recsys.models.vector_network import VectorNetwork
 
 ITEMS_PER_CELL = 1_000
@@ -88,14 +88,14 @@ class LikelyActions:
         likely = likely_actions(self.index, target_there.behavior, self.count)
         # where the log goes on, what was really done next is a candidate too
         item = torch.cat([torch.where(logged < 0, likely[:, 0], logged)[:, None], likely], dim=1)
-        target_side = self.target.item_side(item)
-        behavior_logit = (target_there.behavior[:, None] * target_side.vectors).sum(-1)
-        online = transitions.there
+        # states share most of their candidates: each is looked up once and stands in as many places as it has
+        once, place = torch.unique(item, return_inverse=True)
+        online, target_side = transitions.there, self.target.item_side(once)
         return NextActions(
             item=item,
-            q_online=None if online is None else q_of_own(online, self.network.item_side(item)),
-            q_target=q_of_own(target_there, target_side),
-            behavior_logit=behavior_logit + target_side.behavior_bias,
+            q_online=None if online is None else q_of_own(online, self.network.item_side(once), place),
+            q_target=q_of_own(target_there, target_side, place),
+            behavior_logit=behavior_of_own(target_there, target_side, place),
             allowed=transitions.allowed,
             logged=torch.zeros_like(logged),
         )

@@ -15,6 +15,7 @@ from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig
 from recsys.mdp.state import StateBatch
 from recsys.models.item_table import ItemTable
+from recsys.models.own_products import aligned, own_products
 from recsys.models.q_network import QNetwork, StateVectors
 from recsys.models.student import StudentNetwork
 from recsys.types import FloatArray
@@ -32,19 +33,6 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Rows [e_i, φ(i), b_i] of what is scored: each state's own candidates, and those that all states share."""
-
-    own: torch.Tensor  # (state, candidate, feature)
-    shared: torch.Tensor  # (candidate, feature)
-
-    def q(self, asked: Asked) -> torch.Tensor:
-        """Return Q, (state, own + shared)."""
-        own = (self.own @ asked.query[:, :, None])[..., 0]
-        return asked.value[:, None] + torch.cat([own, asked.query @ self.shared.T], dim=1)
-
-
-@dataclass(frozen=True)
 class Learner:
     """A network with what adapts it, over one item table: a teacher's member, or the student."""
 
@@ -57,9 +45,14 @@ class Learner:
         """[e_i, φ(i), b_i] of every item, (item, feature)."""
         return self.table.index_vectors()
 
-    def candidates(self, own: torch.Tensor, shared: torch.Tensor) -> Candidates:
-        """Return the rows of items, own (state, candidate) and shared (candidate,)."""
-        return Candidates(self.columns[own], self.columns[shared])
+    def q(self, asked: Asked, own: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return Q, (state, own + shared), of each state's own items, (state, candidate), and of shared ones."""
+        of_own = own_products(asked.query, self._aligned, own)
+        return asked.value[:, None] + torch.cat([of_own, asked.query @ self.columns[shared].T], dim=1)
+
+    @cached_property
+    def _aligned(self) -> torch.Tensor:
+        return aligned(self.columns)
 
     def unadapted(
         self, states: StateVectors, batch: StateBatch, row: torch.Tensor, column: torch.Tensor
@@ -99,19 +92,9 @@ class Teacher:
             for index, one in zip(self.indexes, asked, strict=True)
         ]
 
-    def q(
-        self,
-        asked: Sequence[Asked],
-        own: torch.Tensor,
-        shared: torch.Tensor,
-        student: Learner,
-        known: Candidates,
-    ) -> torch.Tensor:
-        """Return the mean of the members' Q, (state, own + shared); `known` are the rows of the student's table."""
-        each = [
-            (known if m.table is student.table else m.candidates(own, shared)).q(one)
-            for m, one in zip(self.members, asked, strict=True)
-        ]
+    def q(self, asked: Sequence[Asked], own: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the members' Q, (state, own + shared)."""
+        each = [member.q(one, own, shared) for member, one in zip(self.members, asked, strict=True)]
         return torch.stack(each).mean(dim=0)
 
 

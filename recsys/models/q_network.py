@@ -15,6 +15,7 @@ from torch import nn
 from recsys.mdp.state import StateBatch
 from recsys.models.history_memory import HistoryMemory
 from recsys.models.item_tower import LARGE_CATALOGUE, ItemTower
+from recsys.models.own_products import own_products
 from recsys.models.quantiles import QuantileOffsets
 from recsys.models.responses import ResponseHead
 from recsys.models.session_encoder import (
@@ -206,10 +207,14 @@ def q_of_candidates(advantage: torch.Tensor, value: torch.Tensor, items: ItemSid
     return value[..., None] + advantage @ items.vectors.T + items.bias
 
 
-def q_of_own(state: StateVectors, items: ItemSide) -> torch.Tensor:
-    """Return Q(s, i) of every state with its own candidates; items (state, candidate, feature)."""
-    products = (items.vectors @ state.advantage[:, :, None])[..., 0]
-    return state.value[:, None] + products + items.bias
+def q_of_own(state: StateVectors, items: ItemSide, place: torch.Tensor) -> torch.Tensor:
+    """Return Q(s, i) of every state with its own candidates, (state, candidate): places among the items."""
+    return state.value[:, None] + own_products(state.advantage, items.vectors, place) + items.bias[place]
+
+
+def behavior_of_own(state: StateVectors, items: ItemSide, place: torch.Tensor) -> torch.Tensor:
+    """Return the behaviour head's logits of every state with its own candidates, (state, candidate)."""
+    return own_products(state.behavior, items.vectors, place) + items.behavior_bias[place]
 
 
 def without_memory(advantage: torch.Tensor, learnt: int) -> torch.Tensor:

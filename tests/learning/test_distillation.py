@@ -80,7 +80,7 @@ def test_q_of_candidates_is_the_inner_product_of_their_rows_and_the_members_q_is
     one, other = teacher(0), teacher(1)
     own, shared = torch.tensor([[1, 2], [3, 4]]), torch.tensor([5, 6, 7])
     asked = [Asked(torch.randn(2, one.columns.shape[1]), torch.randn(2)) for _ in range(2)]
-    both = Teacher.of([one, other]).q(asked, own, shared, one, one.candidates(own, shared))
+    both = Teacher.of([one, other]).q(asked, own, shared)
     for state in range(2):
         items = [*own[state].tolist(), *shared.tolist()]
         each = [

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.learning.device import EXACT_TO, fast_products
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.optimizer import optimizer_for, step
 from recsys.learning.remembered import RememberedTarget
@@ -131,13 +130,3 @@ def test_a_network_that_says_more_than_q_is_not_remembered(head: dict[str, int])
     target = VectorNetwork(VectorShape(FEATURES, ACTIONS, (8,), **head))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=next(iter(head))):
         RememberedTarget(target, log().next_state.numpy())
-
-
-def test_fast_products_keep_accuracy_and_leave_the_process_as_it_was() -> None:
-    matmul = torch.backends.mkldnn.matmul
-    before = matmul.fp32_precision
-    left, right = torch.randn(2, 200, 200, generator=torch.Generator().manual_seed(3))
-    with fast_products():
-        gap = (left @ right).double() - left.double() @ right.double()
-    assert float(gap.abs().max()) < EXACT_TO
-    assert matmul.fp32_precision == before
