@@ -59,10 +59,11 @@ def mask_of(catalogue: LiveCatalogue, wanted: ItemFilter) -> BoolArray:
         mask &= catalogue.in_category(name)
     if sets.none:
         mask &= ~_any_of(catalogue, sets.none)
-    if wanted.price.min is not None:
-        mask &= catalogue.price >= np.float32(wanted.price.min)
-    if wanted.price.max is not None:
-        mask &= catalogue.price <= np.float32(wanted.price.max)
+    with np.errstate(over="ignore"):  # a bound that float32 does not hold is infinity
+        if wanted.price.min is not None:
+            mask &= catalogue.price >= np.float32(wanted.price.min)
+        if wanted.price.max is not None:
+            mask &= catalogue.price <= np.float32(wanted.price.max)
     for name, values in wanted.attributes.items():
         mask &= catalogue.with_attribute(name, values if isinstance(values, tuple) else (values,))
     if wanted.include is not None:
