@@ -43,16 +43,16 @@ class Learner:
     @cached_property
     def columns(self) -> torch.Tensor:
         """[e_i, φ(i), b_i] of every item, (item, feature)."""
-        return self.table.index_vectors()
+        return self._rows[:, : self.table.vectors.shape[1] + self.table.features.shape[1] + 1]
 
     def q(self, asked: Asked, own: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return Q, (state, own + shared), of each state's own items, (state, candidate), and of shared ones."""
-        of_own = own_products(asked.query, self._aligned, own)
+        of_own = own_products(asked.query, self._rows, own)
         return asked.value[:, None] + torch.cat([of_own, asked.query @ self.columns[shared].T], dim=1)
 
     @cached_property
-    def _aligned(self) -> torch.Tensor:
-        return aligned(self.columns)
+    def _rows(self) -> torch.Tensor:
+        return aligned(self.table.index_vectors())
 
     def unadapted(
         self, states: StateVectors, batch: StateBatch, row: torch.Tensor, column: torch.Tensor

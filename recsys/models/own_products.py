@@ -18,7 +18,7 @@ LINE = 16  # float32 numbers in a line of the processor's cache
 
 
 def aligned(rows: torch.Tensor) -> torch.Tensor:
-    """Return rows, (row, feature), with zeros behind them until each begins with a line: a fifth of the time."""
+    """Return rows, (row, feature), with zeros behind them until each fills its lines: read in a fifth of the time."""
     missing = -rows.shape[1] % LINE
     return nn.functional.pad(rows, (0, missing)) if missing else rows
 
@@ -26,11 +26,13 @@ def aligned(rows: torch.Tensor) -> torch.Tensor:
 def own_products(query: torch.Tensor, rows: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     """Return p, (state, candidate), from q, (state, feature), r, (row, feature), and places in it, (state, candidate).
 
-    Rows may be wider than queries, by zeros. Raises RuntimeError where a gradient is asked for of rows.
+    Rows may be wider than queries, by zeros: who asks again and again keeps them `aligned`. Raises RuntimeError where
+    a gradient is asked for of rows.
     """
-    wider = rows.shape[1] - query.shape[1]
+    read = aligned(rows)
+    wider = read.shape[1] - query.shape[1]
     asked = nn.functional.pad(query, (0, wider)) if wider else query
-    return cast(torch.Tensor, _OwnProducts.apply(asked, rows, place))  # type: ignore[no-untyped-call]
+    return cast(torch.Tensor, _OwnProducts.apply(asked, read, place))  # type: ignore[no-untyped-call]
 
 
 class _OwnProducts(torch.autograd.Function):
