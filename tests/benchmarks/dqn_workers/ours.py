@@ -1,4 +1,4 @@
-"""Our update through the real replay and learner, under the products that the pipeline trains with.
+"""Our update through the real replay and learner, under the products and in the memory that the pipeline trains with.
 
 Between two copies of the target network every next state is asked about once. Those passes come soon after a copy; so
 that the measurement holds its share of them, as many next states as an average update pays for are forgotten at each.
@@ -15,7 +15,7 @@ import torch
 from worker import ACTIONS, BATCH, DISCOUNT, FEATURES, HIDDEN, LEARNING_RATE, TARGET_INTERVAL, read_log, serve
 
 from recsys.config import PretrainConfig
-from recsys.learning.device import fast_products
+from recsys.learning.device import fast_products, kept_memory
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.optimizer import optimizer_for
 from recsys.learning.optimizer import step as optimizer_step
@@ -107,7 +107,7 @@ def sample() -> None:
     replay.sample(BATCH, chance)
 
 
-with fast_products():
+with fast_products(), kept_memory():
     for _ in range(0 if kind.startswith("sample") else UPDATES_BEFORE):
         step()
     serve(sample if kind.startswith("sample") else step)
