@@ -138,7 +138,7 @@ def latencies(
     discount, max_events = config.pretrain.discount, config.state.max_events
     assert isinstance(student.network, StudentNetwork)  # noqa: S101 - student_of makes no other
     form = RequestForm(student.network, student.prior, student.table, max_events, discount)
-    columns = student.columns.numpy()
+    columns = student.table.index_vectors().numpy()
     ways: dict[str, Callable[[], object]] = {
         "teacher_ms": lambda: [in_torch(m, history, candidates, max_events, discount) for m in teachers],
         "student_torch_ms": lambda: in_torch(student, history, candidates, max_events, discount),

@@ -108,7 +108,7 @@ def scores_of(config: RunConfig, student: Learner, cases: ColdCases, k: int) -> 
         student.network, student.prior, student.table, config.state.max_events, config.pretrain.discount
     )
     queries = [form.query(history.first(k), adapt=True, memory=True)[0][:-1] for history in cases.first]
-    found: FloatArray = np.stack(queries) @ student.columns.numpy().T
+    found: FloatArray = np.stack(queries) @ student.table.index_vectors().numpy().T
     return found
 
 

@@ -42,7 +42,7 @@ class Learner:
 
     @cached_property
     def columns(self) -> torch.Tensor:
-        """[e_i, φ(i), b_i] of every item, (item, feature)."""
+        """[e_i, φ(i), b_i] of every item, (item, feature): a view, since rows are stored `aligned`."""
         return self._rows[:, : self.table.vectors.shape[1] + self.table.features.shape[1] + 1]
 
     def q(self, asked: Asked, own: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
