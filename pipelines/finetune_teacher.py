@@ -22,20 +22,21 @@ from recsys.evaluation.warm import seconds_of
 from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
-from recsys.learning.epoch_batches import least_events
+from recsys.learning.epoch_batches import EpochBatch, least_events
 from recsys.learning.factors import ItemStatistics, cooccurrence_factors
 from recsys.learning.freezing import freeze, hold_rows, item_tables
 from recsys.learning.growth import follow_popularity, grown_teacher, placed
+from recsys.learning.log_training import LogTraining
 from recsys.learning.losses import NegativeSampler
-from recsys.learning.optimizer import BestEpoch, grouped_optimizer, step
+from recsys.learning.optimizer import BestEpoch, grouped_optimizer
 from recsys.learning.rehearsal import rehearsal_windows
-from recsys.learning.target_network import TargetSchedule, frozen_copy
+from recsys.learning.target_network import frozen_copy
 from recsys.logs.continuation import ContinuedLog
 from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepare import prepare
 from recsys.logs.prepared import open_prepared
 from recsys.mdp.tasks import trainable
-from recsys.mdp.windows import batches, read_windows
+from recsys.mdp.windows import batches
 from recsys.models.q_network import QNetwork
 from recsys.models.weights import save_module
 from recsys.randomness import derive_seed, numpy_generator, torch_generator
@@ -108,8 +109,8 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
     sampler = NegativeSampler.from_popularity(popularity)
     learner = DQNLearner(network, target, sampler, config.pretrain, reach, chance)
     shuffling = numpy_generator(context.seed, "finetune-windows")
-    schedule = TargetSchedule.of(config.pretrain)
     optimizer = _optimizer(network, settings, config.pretrain.weight_decay, config.memory.rate)
+    training = LogTraining(log, learner, optimizer)
     cases = validation_cases(context, log)
     to_the_end = config.pretrain.keep == "target_network"
     kept = target if to_the_end else network
@@ -119,7 +120,7 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
     terminal = config.pretrain.terminal
     context.log(f"before: validation NDCG@{config.evaluate.cutoff} {start:.4f}")
     held_rows = torch.from_numpy(known).to(device)
-    update, since, replayed = 0, seconds_of(record["new_since"]), 0
+    since, replayed = seconds_of(record["new_since"]), 0
     hooks = []
     for epoch in range(settings.epochs):
         frozen = settings.frozen if epoch < (settings.frozen_epochs or settings.epochs) else ()
@@ -139,19 +140,17 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
         if not len(windows):
             break
         size = config.pretrain.batch_size
-        context.progress.start(-(-len(windows) // size), "batch", f"epoch {epoch + 1}")
-        learner.refresh_index()
-        network.train()
+        count = -(-len(windows) // size)
+        context.progress.start(count, "batch", f"epoch {epoch + 1}")
         # as in pretraining: where ends are terminal, windows of one length do not share a batch
-        for rows in batches(windows, size, shuffling, similar_length=terminal == "never"):
-            losses = learner.losses(read_windows(log, rows, shuffling, whole_histories=True))
-            done = update / max(settings.epochs * -(-len(windows) // size), 1)
-            step(optimizer, losses.total, max(1.0 - done, 0.05), config.pretrain.max_gradient_norm)
-            update += 1
-            schedule.follow(target, network, update)
+        cut = batches(windows, size, shuffling, similar_length=terminal == "never")
+        batches_of_epoch = (EpochBatch(rows, fold=None, weight=None) for rows in cut)
+        done = (training.updates + np.arange(count)) / (settings.epochs * count)
+        rates = np.maximum(1.0 - done, 0.05).tolist()
+        for _, losses in training.epoch(batches_of_epoch, shuffling, rates):
             context.progress.advance(1, loss=float(losses.total.detach()))
         quality = validation_quality(kept, cases, config)
-        context.scalars.add("finetune/validation_ndcg", quality, update)
+        context.scalars.add("finetune/validation_ndcg", quality, training.updates)
         context.log(
             f"epoch {epoch + 1}: {len(windows) - replayed:,} windows with new events, {replayed:,} replayed; "
             f"validation {quality:.4f}"
@@ -174,7 +173,7 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
         "validation_ndcg": round(best.quality, 4),
         "before": round(start, 4),
         "best_epoch": best.epoch + 1,
-        "updates": update,
+        "updates": training.updates,
         "replayed_windows": replayed,
     }
 

@@ -11,6 +11,7 @@ as states that a history does not tell apart, it does not see.
 """
 
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -22,9 +23,9 @@ from recsys.learning.dqn import DQNLearner
 from recsys.learning.encoding import moved
 from recsys.learning.epoch_batches import EpochBatches
 from recsys.learning.health import QHealth
+from recsys.learning.log_training import LogTraining
 from recsys.learning.losses import NegativeSampler
-from recsys.learning.optimizer import step
-from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.windows import Windows, read_windows
 from recsys.models.q_network import QNetwork, q_of_candidates
@@ -90,30 +91,19 @@ def learn_values_of(teacher: QNetwork, judge: QNetwork, told: Told, context: Ste
     target = frozen_copy(judge, share_tables=True)
     chance = torch_generator(context.seed, "fitted-q")
     learner = DQNLearner(judge, target, told.sampler, settings, told.reach, chance, policy=teacher)
-    optimizer = teacher_optimizer(judge, config)
-    schedule = TargetSchedule.of(settings)
+    training = LogTraining(told.log, learner, teacher_optimizer(judge, config))
     reading = numpy_generator(context.seed, "fitted-q-windows")
     replay = EpochBatches(told.log, told.histories, told.fold, settings, config.state.max_events, reading)
     teacher.eval()
-    update = 0
     for epoch in range(settings.epochs):
         warmup = epoch < settings.warmup_epochs
-        count, stretches = replay.of_epoch(warmup=warmup)
+        count, batches_of_epoch = replay.of_epoch(warmup=warmup)
         if epoch == settings.warmup_epochs:
             soft_update(target, judge, 1.0)
-        if not warmup:
-            learner.refresh_index()
-        judge.train()
         context.progress.start(count, "batch", f"fitted Q evaluation, epoch {epoch + 1}")
-        for stretch in stretches:
-            judge.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
-            batch = read_windows(told.log, stretch.windows, reading, whole_histories=True)
-            losses = learner.losses(batch, warmup=warmup, weight=stretch.weight)
-            step(optimizer, losses.total, 1.0 - epoch / settings.epochs, settings.max_gradient_norm)
-            update += 1
-            schedule.follow(target, judge, update)
+        rates = repeat(1.0 - epoch / settings.epochs)
+        for _, losses in training.epoch(batches_of_epoch, reading, rates, warmup=warmup):
             context.progress.advance(1, loss=float(losses.total.detach()))
-    judge.tower.held_out_fold = None
     if settings.keep == "target_network":
         soft_update(judge, target, 1.0)
 

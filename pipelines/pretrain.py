@@ -5,6 +5,7 @@ cannot show how well it adapts to that user.
 """
 
 import json
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -25,12 +26,13 @@ from recsys.learning.epoch_batches import EpochBatches, least_events
 from recsys.learning.factors import item_statistics
 from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
+from recsys.learning.log_training import LogTraining
 from recsys.learning.losses import NegativeSampler
-from recsys.learning.optimizer import BestEpoch, step
+from recsys.learning.optimizer import BestEpoch
 from recsys.learning.parallel import ALONE, Group
 from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
-from recsys.learning.target_network import TargetSchedule, frozen_copy, soft_update
+from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.logs.interactions import training_events
 from recsys.logs.prepared import PreparedLog, open_prepared
 from recsys.mdp.tasks import old_and_new_tasks
@@ -86,7 +88,7 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     learner = DQNLearner(network, target, sampler, settings, reach, chance)
     shuffling = numpy_generator(context.seed, "pretrain-windows")
     optimizer = teacher_optimizer(network, config)
-    schedule = TargetSchedule.of(settings)
+    training = LogTraining(log, learner, optimizer, group)
     replay = EpochBatches(log, old, fold, settings, config.state.max_events, shuffling)
     cases = validation_cases(context, log)
     watched = (log, new) if len(new) else validation_histories(log)
@@ -101,39 +103,25 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
         counters, priorities = state.load(unfinished)
         replay.restore(priorities)
         context.log(f"goes on after epoch {counters['epoch']}, where an earlier run was stopped")
-    update = counters["update"]
-    losses_of = group.losses_of(learner)
+    training.updates = counters["update"]
     for epoch in range(counters["epoch"], settings.epochs if not counters["over"] else counters["epoch"]):
         warmup = epoch < settings.warmup_epochs
-        count, stretches = replay.of_epoch(warmup=warmup)
+        count, batches_of_epoch = replay.of_epoch(warmup=warmup)
         if epoch == settings.warmup_epochs:
             soft_update(target, network, 1.0)
-        if not warmup:
-            learner.refresh_index()
         context.progress.start(count, "batch", f"epoch {epoch + 1}")
         if warmth is not None:
             freeze(network, config.transfer.frozen if epoch < config.transfer.frozen_epochs else ())
-        network.train()
         reading = group.chance(context.seed, epoch, chance, shuffling)
-        for whole in stretches:
-            stretch = group.share(whole)
-            if stretch is None:
-                continue
-            network.tower.held_out_fold = target.tower.held_out_fold = stretch.fold
-            batch = read_windows(log, stretch.windows, reading, whole_histories=True)
-            losses = losses_of(batch, warmup=warmup, weight=stretch.weight)
-            rate_factor = 1.0 - epoch / settings.epochs
-            step(optimizer, losses.total, rate_factor, settings.max_gradient_norm)
-            update += 1
-            schedule.follow(target, network, update)
-            replay.learnt(stretch, losses.figures)
+        rates = repeat(1.0 - epoch / settings.epochs)
+        for batch, losses in training.epoch(batches_of_epoch, reading, rates, warmup=warmup):
+            replay.learnt(batch, losses.figures)
             context.progress.advance(1, loss=float(losses.total.detach()))
-            if update % 20 == 0:
+            if training.updates % 20 == 0:
                 for name in CURVES:
-                    context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), update)
-        network.tower.held_out_fold = target.tower.held_out_fold = None
+                    context.scalars.add(f"pretrain/{name}", float(getattr(losses, name)), training.updates)
         quality = group.agree(lambda: validation_quality(kept, cases, config))
-        context.scalars.add("pretrain/validation_ndcg", quality, update)
+        context.scalars.add("pretrain/validation_ndcg", quality, training.updates)
         context.log(f"epoch {epoch + 1}: validation NDCG@{config.evaluate.cutoff} {quality:.4f}")
         context.judged(epoch, quality)
         over = False
@@ -142,16 +130,16 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
             if group.leads:
                 health = held_out_health(learner, *watched, config)
                 for name, value in health.scalars().items():
-                    context.scalars.add(f"health/{name}", value, update)
+                    context.scalars.add(f"health/{name}", value, training.updates)
         if unfinished is not None and group.leads:
-            counters = {"epoch": epoch + 1, "update": update, "over": int(over)}
+            counters = {"epoch": epoch + 1, "update": training.updates, "over": int(over)}
             state.save(unfinished, counters, replay.state())
         if over:
             break
     summary: Summary = {
         "validation_ndcg": round(best.quality, 4),
         "best_epoch": best.epoch + 1,
-        "updates": update,
+        "updates": training.updates,
     }
     if not group.leads:
         return summary
