@@ -26,7 +26,7 @@ from recsys.learning.losses import (
     td_loss,
     weighted_mean,
 )
-from recsys.learning.next_actions import AllActions, LikelyActions, NextActions, NextActionSource
+from recsys.learning.next_actions import AllActions, BestActions, LikelyActions, NextActions, NextActionSource
 from recsys.learning.remembered import RememberedTarget
 from recsys.learning.step_losses import StepLosses, TransitionFigures
 from recsys.learning.targets import expected_value, greedy, next_action, supported, td_target
@@ -78,8 +78,10 @@ class DQNLearner:
         chooser = network if policy is None else policy
         if isinstance(chooser, VectorNetwork) and isinstance(target, VectorNetwork):
             self.next_actions = AllActions(chooser, target)
-        elif isinstance(chooser, QNetwork) and isinstance(target, QNetwork):
-            self.next_actions = LikelyActions(chooser, target, config.bootstrap_candidates)
+        elif isinstance(policy, QNetwork) and isinstance(target, QNetwork):
+            self.next_actions = BestActions(policy, target)
+        elif isinstance(network, QNetwork) and isinstance(target, QNetwork) and policy is None:
+            self.next_actions = LikelyActions(network, target, config.bootstrap_candidates)
         else:
             raise TypeError("network and target must be of one kind")
 
@@ -232,6 +234,7 @@ class DQNLearner:
             unsupported,
             transitions.row,
             transitions.column,
+            bootstrap,
         )
         return weighted_mean(each, weight), returns, figures
 
@@ -248,6 +251,8 @@ class DQNLearner:
         if logit is not None:
             permitted = logit if allowed is None else logit.masked_fill(~allowed, -torch.inf)
             support = supported(permitted, config.support_threshold)
+            if allowed is not None:
+                support = support & allowed
             unsupported = ~support.gather(1, greedy(q_choice, allowed)[1][:, None])[:, 0]
             if config.target != "max":
                 allowed = support

@@ -90,9 +90,9 @@ def q_health(figures: Iterable[TransitionFigures]) -> QHealth:
     bins = calibration_bins(q_value, realised) if len(realised) == len(q_value) else ()
     total = sum(each.count for each in bins)
     return QHealth(
-        mean_max_q=_mean(_joined([each.max_q for each in every])),
+        mean_max_q=_mean(_joined([each.of_next_states(each.max_q) for each in every])),
         mean_return=_mean(_joined([each.logged_return for each in every])),
-        unsupported_argmax=_mean(_joined([each.unsupported for each in every])),
+        unsupported_argmax=_mean(_joined([each.of_next_states(each.unsupported) for each in every])),
         td_error_50=float(spread[0]),
         td_error_90=float(spread[1]),
         td_error_99=float(spread[2]),

@@ -1,4 +1,7 @@
-"""Which actions a next state offers: what the index finds likely (the ranker), or all of a small fixed set."""
+"""Which actions a next state offers: what the index finds likely (the ranker), or all of a small fixed set.
+
+Where a policy is evaluated that stands still, the one that it takes.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +12,7 @@ from recsys.candidates.index import CandidateIndex, build_index
 from recsys.config import IndexConfig
 from recsys.learning.encoding import EncodedTransitions
 from recsys.models.item_tower import LARGE_CATALOGUE
-from recsys.models.q_network import QNetwork, behavior_of_own, q_of_own
+from recsys.models.q_network import QNetwork, behavior_of_own, q_of_own, q_of_pairs
 from recsys.models.vector_network import VectorNetwork
 
 ITEMS_PER_CELL = 1_000
@@ -25,7 +28,7 @@ class NextActions:
     q_target: torch.Tensor
     behavior_logit: torch.Tensor | None  # None without a behaviour head
     allowed: torch.Tensor | None  # None = all
-    logged: torch.Tensor  # (state,) place of what was logged there, any place where the log was cut
+    logged: torch.Tensor  # (state,) place of what was logged there; it says nothing where the log was cut
 
     def at(self, place: torch.Tensor) -> torch.Tensor:
         """Return the index of the candidate at one place of each state, (state,)."""
@@ -85,8 +88,10 @@ class LikelyActions:
         if self.index is None:
             raise RuntimeError("refresh_index must run before the first update with targets")
         target_there, logged = transitions.through_target(), transitions.next_action
-        likely = likely_actions(self.index, target_there.behavior, self.count)
-        # where the log goes on, what was really done next is a candidate too
+        likely = found(self.index, target_there.behavior, self.count)
+        # where the log goes on, what was really done next is a candidate too; cells may hold fewer than asked for
+        allowed = torch.cat([logged[:, None], likely], dim=1) >= 0
+        likely = likely.clamp(min=0)
         item = torch.cat([torch.where(logged < 0, likely[:, 0], logged)[:, None], likely], dim=1)
         # states share most of their candidates: each is looked up once and stands in as many places as it has
         once, place = torch.unique(item, return_inverse=True)
@@ -96,24 +101,63 @@ class LikelyActions:
             q_online=None if online is None else q_of_own(online, self.network.item_side(once), place),
             q_target=q_of_own(target_there, target_side, place),
             behavior_logit=behavior_of_own(target_there, target_side, place),
-            allowed=transitions.allowed,
+            allowed=allowed,
             logged=torch.zeros_like(logged),
+        )
+
+
+class BestActions:
+    """The one item of all that a policy values most; the policy stands still."""
+
+    def __init__(self, policy: QNetwork, target: QNetwork) -> None:
+        self.policy, self.target = policy, target
+        self.index: CandidateIndex | None = None
+
+    def refresh(self) -> None:
+        """Index the policy's items once."""
+        if self.index is None:
+            self.index = value_index(self.policy)
+
+    def of(self, transitions: EncodedTransitions) -> NextActions:
+        """Return the policy's choice in each state as the only candidate."""
+        there, target_there = transitions.there, transitions.through_target()
+        if self.index is None or there is None:
+            raise RuntimeError(
+                "refresh_index must run before the first update, and the policy must see next states"
+            )
+        item = found(self.index, there.advantage, 1)
+        chosen = item[:, 0]
+        return NextActions(
+            item=item,
+            q_online=q_of_pairs(there, self.policy.item_side(chosen))[:, None],
+            q_target=q_of_pairs(target_there, self.target.item_side(chosen))[:, None],
+            behavior_logit=None,
+            allowed=None,
+            logged=torch.zeros_like(chosen),
         )
 
 
 def behavior_index(target: QNetwork) -> CandidateIndex:
     """Return an index that finds the actions most likely under the behaviour head of the target network."""
-    vectors, _ = target.tower.table()
-    bias = target.behavior_bias.weight
+    return _indexed(target.tower.table()[0], target.behavior_bias.weight)
+
+
+def value_index(policy: QNetwork) -> CandidateIndex:
+    """Return an index that finds the actions of the largest Q."""
+    vectors, bias = policy.tower.table()
+    return _indexed(vectors, bias[:, None] * policy.temperature)
+
+
+def found(index: CandidateIndex, query: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the `count` best items of queries g(s) or f(s), (state, candidate); -1 where cells hold fewer."""
+    with_bias = torch.cat([query, query.new_ones(len(query), 1)], dim=1)
+    return torch.from_numpy(index.search(with_bias.cpu().numpy(), count)[0]).long().to(query.device)
+
+
+def _indexed(vectors: torch.Tensor, bias: torch.Tensor) -> CandidateIndex:
     items = len(bias)
     if items < LARGE_CATALOGUE:
         config = IndexConfig(kind="flat")
     else:  # approximate: a state's search then reads PROBES · ITEMS_PER_CELL items, however many there are
         config = IndexConfig(kind="ivf", ivf_cells=items // ITEMS_PER_CELL, ivf_probes=PROBES)
     return build_index(torch.cat([vectors, bias], dim=1).cpu().numpy(), config)
-
-
-def likely_actions(index: CandidateIndex, behavior: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` most likely actions of states, (state, candidate), from queries g(s)."""
-    query = torch.cat([behavior, behavior.new_ones(len(behavior), 1)], dim=1)
-    return torch.from_numpy(index.search(query.cpu().numpy(), count)[0]).long().to(behavior.device)

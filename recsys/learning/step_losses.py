@@ -17,6 +17,11 @@ class TransitionFigures:
     unsupported: torch.Tensor | None  # best candidate lies outside the support; None without a behaviour head
     row: torch.Tensor | None  # window that each came from; None = one transition per row of the batch
     column: torch.Tensor | None = None  # its place in the window
+    bootstrap: torch.Tensor | None = None  # 0 = nothing followed; None = something always did
+
+    def of_next_states(self, values: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the values, (state,), of transitions that something followed: what is asked of s_{t+m}."""
+        return values if values is None or self.bootstrap is None else values[self.bootstrap > 0]
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,19 @@ class StepLosses:
     @property
     def mean_max_q(self) -> float:
         """Mean max-Q over supported candidates of the next states."""
-        return 0.0 if self.figures is None else float(self.figures.max_q.mean())
+        return _mean(None if self.figures is None else self.figures.of_next_states(self.figures.max_q))
 
     @property
     def mean_return(self) -> float:
         """Mean n-step logged return with bootstrap by U, same transitions."""
-        returns = None if self.figures is None else self.figures.logged_return
-        return 0.0 if returns is None else float(returns.mean())
+        return _mean(None if self.figures is None else self.figures.logged_return)
 
     @property
     def unsupported_argmax(self) -> float:
         """Share of next states whose best candidate the behaviour head does not support."""
-        unsupported = None if self.figures is None else self.figures.unsupported
-        return 0.0 if unsupported is None else float(unsupported.float().mean())
+        figures = self.figures
+        return _mean(None if figures is None else figures.of_next_states(figures.unsupported))
+
+
+def _mean(values: torch.Tensor | None) -> float:
+    return 0.0 if values is None or not len(values) else float(values.float().mean())

@@ -12,7 +12,7 @@ from recsys.learning.checkpoint import load_teacher, save_shape
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.encoding import returns_to_the_end, step_discounts
 from recsys.learning.losses import NegativeSampler
-from recsys.learning.next_actions import LikelyActions, behavior_index, likely_actions
+from recsys.learning.next_actions import LikelyActions
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.mdp.state import StateBatch, encode_states
 from recsys.models.q_network import QNetwork, states_at
@@ -150,15 +150,6 @@ def test_a_batch_without_anything_rewarded_has_a_finite_loss(warmup: bool) -> No
     total = learner("supported_max").losses(batch, warmup=warmup).total
     assert torch.isfinite(total)
     total.backward()
-
-
-def test_likely_actions_are_those_of_the_behaviour_head() -> None:
-    made = learner("supported_max")
-    query = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    vectors, _ = made.target.tower.table()
-    logits = query @ vectors.T + made.target.behavior_bias.weight[:, 0]
-    found = likely_actions(behavior_index(made.target), query, 5)
-    assert found.tolist() == logits.topk(5).indices.tolist()
 
 
 def test_weights_come_back_from_disk_as_they_were(tmp_path: Path) -> None:

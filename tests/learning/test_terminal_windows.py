@@ -1,10 +1,14 @@
 """Where a window's end is the end of something, held against values worked out by hand and against the builder's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from recsys.learning.encoding import ends_of_episodes, returns_to_the_end, step_discounts
+from recsys.learning.health import q_health
+from recsys.learning.step_losses import StepLosses, TransitionFigures
 from recsys.mdp.builder import ReturnRule, Terminal, log_transitions, n_step_returns
 from recsys.mdp.state import encode_states
 from recsys.mdp.windows import CUT, HISTORY_OVER, SESSION_OVER, Windows, endings, read_windows
@@ -90,3 +94,19 @@ def test_an_unbounded_life_is_worth_more_than_one_that_ends() -> None:
         worth[terminal] = float(value[0])
     assert worth["never"] == pytest.approx(2.0, abs=1e-5)
     assert worth["history"] == pytest.approx(1.75, abs=1e-5)
+
+
+def test_health_asks_nothing_of_states_that_never_came() -> None:
+    """Q of what follows the end is learnt by nobody: neither its size nor its support says anything."""
+    q_value = torch.tensor([1.0, 2.0, 3.0])
+    max_q, unsupported = torch.tensor([4.0, 900.0, 6.0]), torch.tensor([False, True, False])
+    bootstrap = torch.tensor([0.5, 0.0, 0.5])
+    figures = TransitionFigures(q_value, q_value, max_q, q_value, q_value, unsupported, None, None, bootstrap)
+    losses = StepLosses(*(torch.zeros(()) for _ in range(5)), figures)
+    for health in (q_health([figures]), losses):
+        assert health.mean_max_q == pytest.approx(5.0)
+        assert health.unsupported_argmax == 0.0
+        assert health.mean_return == pytest.approx(2.0)
+    over = replace(figures, bootstrap=torch.zeros(3))
+    assert np.isnan(q_health([over]).over_estimation)
+    assert StepLosses(*(torch.zeros(()) for _ in range(5)), over).mean_max_q == 0.0
