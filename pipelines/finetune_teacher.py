@@ -95,7 +95,8 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
     before = ItemStatistics.load(parent.step("metatrain") / "statistics.npz").popularity
     matrix = interaction_matrix(log, histories)
     popularity = np.asarray(matrix.sum(axis=0), np.float32).ravel()
-    network, known = taught_items(teacher, np.array(log.content), before, popularity)
+    of_values = config.pretrain.start == "interactions"
+    network, known = taught_items(teacher, np.array(log.content), before, popularity, of_values=of_values)
     if network.tower.memory is not None:
         memory = config.memory.model_copy(update={"features": network.shape.memory_features})
         factors = cooccurrence_factors(matrix, memory.factors(), derive_seed(context.seed, "memory-factors"))
@@ -105,7 +106,7 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
     network.to(device)
     target = frozen_copy(network, share_tables=True)
     chance = torch_generator(context.seed, "finetune")
-    reach = return_range(log, histories, config.pretrain.discount)
+    reach = return_range(log, histories, config.pretrain)
     sampler = NegativeSampler.from_popularity(popularity)
     learner = DQNLearner(network, target, sampler, config.pretrain, reach, chance)
     shuffling = numpy_generator(context.seed, "finetune-windows")
@@ -179,17 +180,18 @@ def tune_teacher(context: StepContext, parent: Parent) -> Summary:
 
 
 def taught_items(
-    teacher: QNetwork, content: FloatArray, before: FloatArray, popularity: FloatArray
+    teacher: QNetwork, content: FloatArray, before: FloatArray, popularity: FloatArray, *, of_values: bool
 ) -> tuple[QNetwork, BoolArray]:
     """Return (the teacher over the whole catalogue, which items it had learnt about, (item,)).
 
-    `before` and `popularity`, (item,), are the training histories with each item then and now.
+    `before` and `popularity`, (item,), are the training histories with each item then and now. An item of which only
+    the new tasks of metatrain knew has learnt nothing. `of_values` says whether Q started from popularity.
     """
     network = grown_teacher(teacher, content)
     was = np.zeros(len(content), np.float32)
     was[: len(before)] = before
-    known: BoolArray = was > 0
-    follow_popularity(network, was, popularity, known)
+    known: BoolArray = (was > 0) & (network.tower.known.numpy() > 0)
+    follow_popularity(network, was, popularity, known, of_values=of_values)
     with torch.no_grad():
         network.tower.known.copy_(torch.from_numpy(((popularity > 0) | known).astype(np.float32)))
     return network, known

@@ -61,7 +61,7 @@ class Told:
     histories: LongArray
     fold: LongArray | None  # of each history, whose factors it must not read
     sampler: NegativeSampler
-    reach: tuple[float, float]  # least and largest return that rewards allow
+    reach: tuple[float, float] | None  # least and largest return that rewards allow
 
 
 def with_promise(

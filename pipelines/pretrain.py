@@ -15,7 +15,7 @@ from pipelines.fitted_q import Told, with_promise
 from pipelines.steps import Step, StepContext, Summary
 from pipelines.teacher import start_memory, start_warm, teacher_for, teacher_optimizer
 from pipelines.transferring import PARENT, transfer_settings, warmth_for
-from recsys.config import RunConfig
+from recsys.config import PretrainConfig, RunConfig
 from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
 from recsys.evaluation.curve import kshot_curve
@@ -83,7 +83,7 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     network.to(device)
     target = frozen_copy(network, share_tables=True)
     sampler = NegativeSampler.from_popularity(statistics.popularity)
-    reach = return_range(log, old, settings.discount)
+    reach = return_range(log, old, settings)
     chance = torch_generator(context.seed, "pretrain")
     learner = DQNLearner(network, target, sampler, settings, reach, chance)
     shuffling = numpy_generator(context.seed, "pretrain-windows")
@@ -180,11 +180,18 @@ def held_out_health(
     return q_health(figures)
 
 
-def return_range(log: PreparedLog, histories: LongArray, discount: float) -> tuple[float, float]:
-    """Return the least and the largest discounted return that training rewards allow: [r_min, r_max] / (1 − γ)."""
+def return_range(
+    log: PreparedLog, histories: LongArray, settings: PretrainConfig
+) -> tuple[float, float] | None:
+    """Return the least and the largest discounted return that training rewards allow: [r_min, r_max] / (1 − γ).
+
+    None where the discount is per time: events of one moment are not discounted, and nothing bounds their sum.
+    """
+    if settings.discount_hours is not None:
+        return None
     reward = np.asarray(log.reward[training_events(log, histories)[1]])
     low, high = float(np.min(reward, initial=0.0)), float(np.max(reward, initial=0.0))
-    return low / (1.0 - discount), high / (1.0 - discount)
+    return low / (1.0 - settings.discount), high / (1.0 - settings.discount)
 
 
 def validation_quality(network: QNetwork, cases: ColdCases, config: RunConfig) -> float:

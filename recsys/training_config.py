@@ -53,7 +53,7 @@ class PretrainConfig(Frozen):
     half_life_days: PositiveFloat | None = (
         None  # a stretch of history this old counts half; none: age is no matter
     )
-    history_power: Share = 0.0  # a history of n events weighs n^-power per event: 1 = users count alike
+    history_power: Share = 0.0  # windows of a history of n events weigh n^-power beside others of their batch
     new_task_share: Share = 0.15  # of training histories, kept for metatrain: what pretraining has not seen
     replay: Literal["uniform", "prioritized"] = "uniform"  # every window once, or drawn by TD error
     priority: PriorityConfig = PriorityConfig()  # of prioritized replay
@@ -166,7 +166,7 @@ class MetatrainConfig(Frozen):
         "item_knn",
     )  # that supports are resampled for
     other_share: Share = 0.0  # of supports; 0 = the log's own first events alone
-    min_task_events: Positive = 6
+    min_task_events: int = Field(default=6, ge=2)  # one to adapt to, one to ask for
     initial_gain: float = 1.0
     initial_scale: float = Field(
         default=0.3, ge=0

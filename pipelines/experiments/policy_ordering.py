@@ -70,7 +70,7 @@ def lists(world: World, rounds: int, seed: int) -> dict[str, Any]:
     """Return true and estimated values of the ten from one log of lists."""
     generator = numpy_generator(seed, "policy ordering")
     ten, worth = policies(world), expected_rewards(world)
-    belief = world.segment_share / world.segment_share.sum(axis=0)  # P(type | segment)
+    belief = world.type_share
     by_segment = belief.T @ worth  # (segment, item)
     looks = LOOKS ** np.arange(LENGTH)
     truth = {}

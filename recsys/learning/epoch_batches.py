@@ -2,7 +2,7 @@
 
 A batch holds windows of one fold of histories (`recsys/learning/memory.py`), because it shares its negatives and every
 fold reads factors of its own. Prioritized replay draws as many windows of each fold as there are, with importance
-weights; β reaches 1 with the last batch of the last epoch. Warm-up has no TD errors and takes every window once.
+weights; β comes to 1 where the last epoch ends. Warm-up has no TD errors and takes every window once.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from recsys.config import PretrainConfig
-from recsys.learning.recency import age_weight, training_end
+from recsys.errors import UserError
+from recsys.learning.recency import age_weight
 from recsys.learning.step_losses import TransitionFigures
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.builder import Terminal
@@ -55,11 +56,11 @@ class EpochBatches:
         chance: np.random.Generator,
     ) -> None:
         self.log, self.settings, self.max_events, self.chance = log, settings, max_events, chance
+        self.count = len(histories)
         folds: list[int] = [] if fold is None else np.unique(fold).tolist()
         self.parts: list[tuple[int | None, LongArray]] = (
             [(None, histories)] if fold is None else [(f, histories[fold == f]) for f in folds]
         )
-        self.now = training_end(log, histories)
         self.priorities: PrioritizedWindows | None = None
         if settings.replay == "prioritized":
             rule = PriorityRule(
@@ -104,6 +105,11 @@ class EpochBatches:
             for fold, part in self.parts
             for rows in batches(self._cut(part, self.chance), size, self.chance, similar_length=alike)
         ]
+        if not every:
+            raise UserError(
+                f"there are 0 windows to learn from, of {self.count} training histories; must be 1 or more: histories "
+                f"need {least_events(self.settings.terminal)} events, and pretrain.new_task_share must leave some"
+            )
         order = self.chance.permutation(len(every))
         shuffled = (every[place] for place in order)
         return len(every), (EpochBatch(rows, fold, self._age_and_length(rows)) for fold, rows in shuffled)
@@ -138,12 +144,15 @@ class EpochBatches:
         return of_epoch * (self.settings.epochs - self.settings.warmup_epochs)
 
     def _age_and_length(self, rows: Windows) -> torch.Tensor | None:
-        """Return ½^(age / half-life) · n^−p of windows, n the events of the history, mean 1; None where all are 1."""
+        """Return ½^(age / half-life) · n^−p of windows, n the events of the history, mean 1; None where all are 1.
+
+        Age is counted from the batch's newest, so that a batch of old windows is weighed too.
+        """
         settings = self.settings
         if settings.half_life_days is None and settings.history_power == 0:
             return None
         length = np.maximum(self.log.history_train_end[rows.history], 1).astype(np.float64)
-        weight = length**-settings.history_power * age_weight(
-            self.log.timestamp[rows.end - 1], self.now, settings.half_life_days
-        )
+        last = np.asarray(self.log.timestamp[rows.end - 1])
+        age = age_weight(last, int(last.max()), settings.half_life_days)
+        weight = length**-settings.history_power * age
         return torch.from_numpy((weight / weight.mean()).astype(np.float32))

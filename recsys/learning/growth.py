@@ -61,16 +61,23 @@ def placed(factors: FloatArray, before: FloatArray, known: BoolArray) -> FloatAr
 
 
 @torch.no_grad()
-def follow_popularity(network: QNetwork, before: FloatArray, now: FloatArray, known: BoolArray) -> None:
+def follow_popularity(
+    network: QNetwork, before: FloatArray, now: FloatArray, known: BoolArray, *, of_values: bool
+) -> None:
     """Move biases by Δ log(1 + popularity) less its mean over `known` items, so that Q keeps its level; all (item,).
 
-    An item that is not known gets log(1 + popularity), where every bias starts, at the level that known ones have now.
+    An item that is not known gets log(1 + popularity), where biases start, at the level that known ones have now.
+    Where Q started from content alone (not `of_values`), how often an item is taken is no part of it: biases of Q stay,
+    and a new item gets the mean of the known ones'.
     """
     was, is_now = np.log1p(before).astype(np.float32), np.log1p(now).astype(np.float32)
     level = float((is_now - was)[known].mean()) if known.any() else 0.0
     step, start = (torch.from_numpy(x - level)[:, None] for x in (is_now - was, is_now))
     fixed = torch.from_numpy(known)[:, None]
-    for table in (network.tower.bias.weight, network.behavior_bias.weight):
+    values = network.tower.bias.weight
+    if not of_values:
+        values.copy_(torch.where(fixed, values, values[fixed].mean() if known.any() else 0.0))
+    for table in (values, network.behavior_bias.weight) if of_values else (network.behavior_bias.weight,):
         learnt = (table - torch.from_numpy(was)[:, None])[fixed].mean() if known.any() else 0.0
         table.copy_(torch.where(fixed, table + step, start + learnt))
 

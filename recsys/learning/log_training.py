@@ -32,6 +32,7 @@ class LogTraining:
         self.log, self.learner, self.optimizer, self.group = log, learner, optimizer, group
         self.network, self.target = network, target
         self.schedule = TargetSchedule.of(learner.config)
+        self._let_go_of_what_stays()
         self.losses_of = group.losses_of(learner)
         self.updates = 0  # taken so far; the target network moves by it
 
@@ -51,6 +52,7 @@ class LogTraining:
         network, target = self.network, self.target
         if not warmup:
             self.learner.refresh_index()
+        self._let_go_of_what_stays()
         network.train()
         for whole, rate_factor in zip(batches, rate_factors, strict=False):
             batch = self.group.share(whole)
@@ -64,3 +66,10 @@ class LogTraining:
             self.schedule.follow(target, network, self.updates)
             yield batch, losses
         network.tower.held_out_fold = target.tower.held_out_fold = None
+
+    def _let_go_of_what_stays(self) -> None:
+        """Ask for no gradient of what the optimizer does not move: nobody would take it away, and it would grow."""
+        moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for parameter in self.network.parameters():
+            if id(parameter) not in moved:
+                parameter.requires_grad_(False)

@@ -54,7 +54,7 @@ def weighted_mean(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Te
 def td_loss(
     q_value: torch.Tensor, target: torch.Tensor, kind: Literal["huber", "mse"], threshold: float
 ) -> torch.Tensor:
-    """Return the loss of each gap u = y − Q: u² / 2, for Huber linear beyond the threshold, of slope 1."""
+    """Return the loss of each gap u = y − Q: u² / 2; for Huber u² / 2κ up to the threshold κ, |u| − κ / 2 beyond."""
     if kind == "mse":
         return 0.5 * (target - q_value) ** 2
     return nn.functional.smooth_l1_loss(q_value, target, reduction="none", beta=threshold)

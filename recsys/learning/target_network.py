@@ -25,6 +25,7 @@ def frozen_copy(network: Network, *, share_tables: bool = False) -> Network:
         shared |= {id(table): nn.Parameter(table.data, requires_grad=False) for table in tables}
         if tables:  # constants that lie beside them, such as content
             shared |= {id(buffer): buffer for buffer in module.buffers(recurse=False)}
+            shared |= {id(factors): factors for factors in getattr(module, "fold_factors", ())}
     target = copy.deepcopy(network, shared).eval()
     for parameter in target.parameters():
         parameter.requires_grad_(False)

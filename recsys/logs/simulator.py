@@ -130,6 +130,14 @@ class World:
     count: IntArray = field(repr=False)  # (recent, topic), n_t
     after: IntArray = field(repr=False)  # (recent, topic), `recent` once the topic has been shown
 
+    @property
+    def type_share(self) -> RealArray:
+        """P(type | segment), (type, segment); uniform in a segment that no type falls into."""
+        of_segment = self.segment_share.sum(axis=0)
+        found = self.segment_share / np.where(of_segment > 0, of_segment, 1.0)
+        share: RealArray = np.where(of_segment > 0, found, 1.0 / self.settings.types)
+        return share
+
     def begin(self, users: int, generator: np.random.Generator) -> UserState:
         """Return new users: types uniform, segments from P(segment | type), fresh and of the first trust."""
         kinds = generator.integers(self.settings.types, size=users).astype(np.int32)

@@ -59,8 +59,7 @@ def run_belief(
 def first_belief(world: World, segment: IntArray) -> RealArray:
     """Return b(type, trust) of new users, (user, type, trust): P(type | segment) at the first trust."""
     belief = np.zeros((len(segment), world.settings.types, len(world.settings.trust_response)))
-    prior = world.segment_share / world.segment_share.sum(axis=0)
-    belief[:, :, world.settings.first_trust] = prior.T[segment]
+    belief[:, :, world.settings.first_trust] = world.type_share.T[segment]
     return belief
 
 

@@ -127,10 +127,9 @@ def logging_policy(world: World, settings: LoggingSettings | None = None) -> Seg
         * world.appeal
         * (np.asarray(rules.attraction) * class_rewards(world))[world.kind]
     )  # (type, item), the immediate reward of a fresh item up to the factor of trust
-    belief = world.segment_share / world.segment_share.sum(axis=0)  # P(type | segment), types being uniform
     score = (1.0 - settings.segment_weight) * by_type.mean(
         axis=0
-    ) + settings.segment_weight * belief.T @ by_type
+    ) + settings.segment_weight * world.type_share.T @ by_type
     spread = score.std()
     logits = (score - score.max(axis=1, keepdims=True)) / (settings.temperature * (spread or 1.0))
     chosen = np.exp(logits)

@@ -2,7 +2,7 @@
 
 As with `prepare.impressions = "actions"`, a history's token is a shown item with its response; without one its event
 type is `impression` and its reward 0. Responses stand at the time of what they answer. Lives are whole:
-the end of a history is terminal, unless a step limit cut it.
+the end of a history is terminal, so whoever lowers the step limit of `simulate` calls lives over that were cut.
 """
 
 from pathlib import Path

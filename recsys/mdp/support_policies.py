@@ -3,7 +3,7 @@
 A log holds what its own policy brought about. Of a task's first events some are kept, each with a chance in proportion
 to
 
-    w_j = π'(i_j) / q(i_j),     q(i) the share of the log's events that item i has
+    w_j = π'(i_j) / q(i_j),     q(i) how many of the log's histories have item i, as a share
 
 for an imagined policy π': `random` shows every item alike, `popular` prefers popular items more than the log does
 (π' ∝ q²), `item_knn` shows what goes together with the user's first event (π' ∝ e^{cos / T}). What is kept, in its
@@ -30,11 +30,16 @@ class OtherPolicies:
 
     share: float
     names: tuple[SupportPolicyName, ...]
-    popularity: FloatArray  # (item,) events
+    popularity: FloatArray  # (item,) histories with it
     factors: FloatArray  # (item, feature), co-occurrence
 
-    def weights(self, name: SupportPolicyName, item: LongArray, first_item: LongArray) -> FloatArray:
-        """Return log w of events, (event,), from their items and the first item of the user of each."""
+    def weights(
+        self, name: SupportPolicyName, item: LongArray, first_item: LongArray, task: LongArray
+    ) -> FloatArray:
+        """Return log w of events, (event,), from their items, the first item of the user of each, and their tasks.
+
+        Events of a task stand together; a weight is clipped from below by the largest of its task.
+        """
         log_share = np.log(self.popularity[item].astype(np.float64) + 1.0)
         if name == "popular":
             log_weight = log_share
@@ -45,7 +50,11 @@ class OtherPolicies:
             length = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
             cosine = (one * other).sum(axis=1) / np.maximum(length, 1e-9)
             log_weight = cosine / TEMPERATURE - log_share
-        floor = log_weight.max(initial=-np.inf) - np.log(LARGEST_WEIGHT)
+        if not len(task):
+            return np.empty(0, np.float32)
+        begins = np.flatnonzero(np.diff(task, prepend=-1))
+        largest = np.maximum.reduceat(log_weight, begins)
+        floor = np.repeat(largest, np.diff(begins, append=len(task))) - np.log(LARGEST_WEIGHT)
         weights: FloatArray = np.maximum(log_weight, floor).astype(np.float32)
         return weights
 
@@ -71,7 +80,7 @@ def kept_events(
     log_weight = np.zeros(len(event), np.float32)
     for number, name in enumerate(others.names):
         rows = policy[task] == number
-        log_weight[rows] = others.weights(name, item[event[rows]], item[start[task[rows]]])
+        log_weight[rows] = others.weights(name, item[event[rows]], item[start[task[rows]]], task[rows])
     luck = log_weight + generator.gumbel(size=len(event))
     luck[place == 0] = np.inf
     by_luck = np.lexsort((-luck, task))

@@ -2,7 +2,7 @@
 
 A transition of m steps goes from state s_t by action a_t to state s_{t+m}. Its target is
 
-    y = n_step_return + bootstrap · (value of the next state),    n_step_return = Σ_{j<m} (Π_{l≤j} γ_{t+l}) r_{t+j}
+    y = n_step_return + bootstrap · (value of the next state),    n_step_return = Σ_{j<m} (Π_{l<j} γ_{t+l}) r_{t+j}
 
 where γ_{t+l} may depend on the time that passed. `bootstrap` holds the product of all m discounts; it is 0 where the
 episode ended (terminal) and stays positive where only the log was cut (truncated), because there life went on unseen.

@@ -259,12 +259,13 @@ class RingStore:
 
     def restore(self, state: Mapping[str, Array]) -> None:
         """Go on from a saved state; raises UserError if it does not fit."""
-        stored = len(state[f"column.{next(iter(self.columns))}"])
-        if stored > self.capacity:
+        stored, position = len(state[f"column.{next(iter(self.columns))}"]), int(state["position"])
+        # a ring that has gone round goes on only in one of its size: a larger one would have rows never written
+        if stored > self.capacity or (stored < self.capacity and position != stored):
             raise UserError(
                 f"{stored} saved transitions do not fit a capacity of {self.capacity}; resume with the replay they "
                 "were saved from"
             )
         for name, held in self.columns.items():
             held[:stored] = state[f"column.{name}"]
-        self.position, self._stored = int(state["position"]), stored
+        self.position, self._stored = position, stored

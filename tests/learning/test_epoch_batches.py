@@ -12,7 +12,7 @@ from recsys.learning.step_losses import TransitionFigures
 from recsys.logs.prepared import PreparedLog
 from recsys.mdp.priorities import PriorityRule
 from recsys.training_config import PriorityConfig
-from tests.memory_log import memory_log, taken
+from tests.memory_log import Event, Told, memory_log, taken
 
 FOLD = np.array([0, 1] * 10)
 
@@ -113,3 +113,17 @@ def test_lengths_share_batches_where_ends_are_terminal(terminal: str, mixed: boo
     )
     spread = [np.ptp(batch.windows.end - batch.windows.start) > 0 for batch in drawn]
     assert all(spread) if mixed else not any(spread[:-1])
+
+
+def test_a_batch_of_windows_that_are_all_old_is_weighed_by_their_age_too() -> None:
+    day = 86_400
+    old = [Told([Event(0, days * day), Event(1, days * day + 60)]) for days in (0, 2)]
+    log = memory_log([*old, Told([Event(0, 800 * day), Event(1, 800 * day + 60)])])
+    config = PretrainConfig(half_life_days=2.0, batch_size=8)
+    _, drawn = EpochBatches(
+        log, np.arange(3), np.array([0, 0, 1]), config, 50, np.random.default_rng(0)
+    ).of_epoch(warmup=False)
+    weight = {
+        int(h): float(w) for batch in drawn for h, w in zip(batch.windows.history, batch.weight, strict=True)
+    }  # type: ignore[arg-type]
+    assert weight == pytest.approx({0: 2 / 3, 1: 4 / 3, 2: 1.0})

@@ -112,3 +112,14 @@ def test_a_network_without_histories_is_refused() -> None:
     )
     with pytest.raises(TypeError, match="need a QNetwork"):
         LogTraining(LOG, learner, optimizer_for(network, 0.01, 0.0))
+
+
+def test_what_the_optimizer_does_not_move_gathers_no_gradient() -> None:
+    training = made()
+    left_out = training.network.tower.bias.weight
+    for group in training.optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if p is not left_out]
+    training.network.requires_grad_(True)  # as whoever freezes parts does between epochs
+    for _ in training.epoch(three(), np.random.default_rng(1), [1.0] * 3):
+        assert left_out.grad is None
+        assert training.network.states.advantage.weight.grad is not None

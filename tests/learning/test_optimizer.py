@@ -1,7 +1,9 @@
 """What a step does to tables that it reads only in part, and to gradients that are too long."""
 
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -130,6 +132,16 @@ def test_a_target_shares_the_tables_of_a_large_catalogue_and_nothing_else(large:
     assert (large.tower.id_embedding.weight[3] == 7.0).all()  # the update did not reach back
     gap = large.tower.content_map.weight - target.tower.content_map.weight
     torch.testing.assert_close(gap, torch.full_like(gap, 0.75))
+
+
+def test_a_target_shares_what_folds_read_of_a_large_catalogue(large: QNetwork) -> None:
+    torch.manual_seed(0)
+    network = QNetwork(replace(tiny_shape(40), memory_features=4), temperature=0.1)
+    network.tower.remember(np.zeros((40, 4), np.float32), [np.full((40, 4), n, np.float32) for n in (1, 2)])
+    for network_of, shared in ((network, True), (frozen_copy(network), False)):
+        target = frozen_copy(network, share_tables=True) if shared else network_of
+        pairs = zip(target.tower.fold_factors, network.tower.fold_factors, strict=True)
+        assert [a.data_ptr() == b.data_ptr() for a, b in pairs] == [shared] * 2
 
 
 def test_a_copy_that_must_stay_as_it_was_shares_nothing(large: QNetwork) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import pipelines.pretrain
 from pipelines.steps import StepContext
 from recsys.config import RunConfig
-from recsys.learning import optimizer
+from recsys.learning import log_training, optimizer
 from recsys.learning.remembered import RememberedTarget
 from recsys.learning.target_network import frozen_copy
 from recsys.logs.prepared import PreparedLog, Role
@@ -83,7 +83,7 @@ def pretrained(
     torch.manual_seed(0)  # as the runner does at the start of a step
     with monkeypatch.context() as patch:
         patch.setattr(pipelines.pretrain, "open_prepared", lambda _: a_log())
-        patch.setattr(pipelines.pretrain, "step", seen.step)
+        patch.setattr(log_training, "step", seen.step)
         pipelines.pretrain.run(StepContext(config, folder, {"prepare": folder}, unfinished=unfinished))
     return seen
 

@@ -200,9 +200,23 @@ def test_biases_follow_popularity_at_an_unchanged_level():
     now = before * 2 + 1
     now[5] = 200
     was = network.tower.bias.weight.detach().clone()
-    follow_popularity(network, before, now, known)
+    follow_popularity(network, before, now, known, of_values=True)
     moved = (network.tower.bias.weight - was)[:, 0].detach()
     assert float(moved[known].mean()) == pytest.approx(0.0, abs=1e-5)
     assert int(moved[known].argmax()) == 4  # the fifth of those with a history
     level = float((np.log1p(now) - np.log1p(before))[known].mean())
     assert network.tower.bias.weight[0, 0].item() == pytest.approx(np.log(2) - level + 0.5, abs=1e-5)
+
+
+def test_a_q_that_started_from_content_knows_nothing_of_popularity_afterwards_either():
+    network = teacher()
+    known = np.arange(40) < 38
+    before, now = known * 9.0, np.arange(40) * 7.0
+    learnt = torch.linspace(-0.1, 0.1, 40)[:, None] * torch.from_numpy(known)[:, None]
+    network.tower.bias.weight.data.copy_(learnt)
+    logits = network.behavior_bias.weight.detach().clone()
+    follow_popularity(network, before.astype(np.float32), now.astype(np.float32), known, of_values=False)
+    assert network.tower.bias.weight[:38].equal(learnt[:38])
+    assert network.tower.bias.weight[38:].flatten().tolist() == pytest.approx([float(learnt[:38].mean())] * 2)
+    moved = (network.behavior_bias.weight - logits)[:38, 0].detach()
+    assert float(moved.max() - moved.min()) == pytest.approx(np.log(1 + 37 * 7), abs=1e-5)

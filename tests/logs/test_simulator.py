@@ -118,6 +118,13 @@ def test_segments_tell_types_apart_as_stated():
     assert world.segment_share.sum(axis=1) == pytest.approx(1.0)
 
 
+def test_a_segment_without_types_is_shown_what_everybody_is():
+    world = make_world(WorldSettings(items=8, types=2, segments=3, segment_fidelity=1.0), 0)
+    assert world.type_share.sum(axis=0) == pytest.approx(1.0)
+    assert world.type_share[:, 2] == pytest.approx(0.5)
+    assert logging_policy(world).probability.sum(axis=1) == pytest.approx(1.0)
+
+
 def test_the_same_seed_gives_the_same_world_and_lives_another_seed_others():
     one, same, other = (make_world(SMALL, seed) for seed in (1, 1, 2))
     for part in fields(one):

@@ -46,6 +46,15 @@ def test_an_event_is_kept_with_the_chance_of_its_weight(name: str, weight: list[
     assert share == pytest.approx(wanted / wanted.sum(), abs=0.01)
 
 
+def test_weights_are_clipped_by_the_largest_of_their_own_task() -> None:
+    """Items 0 and 4 have 99 and no histories: a hundredfold; a task of item 0 alone is not told of item 4."""
+    item, first = np.array([0, 1, 4]), np.array([0, 0, 4])
+    together = others("random").weights("random", item, first, np.array([0, 0, 1]))
+    alone = others("random").weights("random", item[:2], first[:2], np.array([0, 0]))
+    np.testing.assert_allclose(together[:2], alone)
+    assert np.exp(together[1] - together[0]) == pytest.approx(10.0, rel=1e-5)
+
+
 def test_tasks_of_the_log_keep_their_first_events_and_others_keep_theirs_in_order() -> None:
     generator = np.random.default_rng(1)
     item = generator.integers(0, 6, 300)

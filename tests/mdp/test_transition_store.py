@@ -191,6 +191,19 @@ def test_a_ring_too_small_for_its_state_says_so() -> None:
         RingStore(4, SCHEMA).restore(ring.state())
 
 
+def test_a_ring_that_has_gone_round_does_not_go_on_in_a_larger_one() -> None:
+    """Rows behind the old end were never written, and would be drawn as zeros."""
+    ring, larger = RingStore(5, SCHEMA), RingStore(8, SCHEMA)
+    ring.append(rows(0, 7))
+    with pytest.raises(UserError, match="5 saved transitions do not fit a capacity of 8"):
+        larger.restore(ring.state())
+    half = RingStore(5, SCHEMA)
+    half.append(rows(0, 3))
+    larger.restore(half.state())
+    larger.append(rows(3, 2))
+    assert larger.columns["action"][:5].tolist() == rows(0, 5)["action"].tolist()
+
+
 def test_a_ring_without_room_is_refused() -> None:
     with pytest.raises(UserError, match="capacity is 0"):
         RingStore(0, vector_schema(3))

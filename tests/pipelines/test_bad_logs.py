@@ -104,7 +104,6 @@ LEARNABLE: dict[str, tuple[list[Row], dict[str, object]]] = {
     "one event type": (log(kinds=["click"]), {"tables": ONE_TYPE}),
     "rewards at their bounds": (log(), {"tables": "[prepare.reward.base]\nclick = -1e6\npurchase = 1e6\n"}),
     "sessions of length 1": (changed(log(), session=lambda place, _: f"s{place}"), {}),
-    "histories of length 1": (log(users=40, events=1), {}),
     "histories of length 2": (log(users=20, events=2), {"split": "time"}),
     "items unseen in training": (
         changed(log(), item=lambda place, row: row.item if place < 30 else f"new {row.item}"),
@@ -114,7 +113,6 @@ LEARNABLE: dict[str, tuple[list[Row], dict[str, object]]] = {
     "two items": (log(items=2), {"split": "time"}),
     "one user": (log(users=1, events=40), {"split": "time"}),
     "one user, held out or not": (log(users=1, events=40), {}),
-    "one event": (log(users=1, events=1), {}),
     "one user, one item, NaN among its values, sessions of length 1": (
         changed(
             changed(log(users=1, events=30, items=1), session=lambda place, _: f"s{place}"), 5, value=NAN
@@ -143,6 +141,7 @@ def test_a_strange_log_is_learnt_from_with_finite_numbers(name: str, recsys: Com
 SMALL = (
     r"0 cold test users with more than 2 events .* at least 1 is needed; lower the largest of evaluate\.shots"
 )
+NO_WINDOWS = r"there are 0 windows to learn from, .* must be 1 or more: histories need 2 events"
 REFUSED: dict[str, tuple[str, list[Row], dict[str, object], str]] = {
     "every value is NaN": (
         "pretrain",
@@ -194,6 +193,8 @@ REFUSED: dict[str, tuple[str, list[Row], dict[str, object], str]] = {
         {"prepare": 'impressions = "actions"'},
         r"holds impressions only \(20\); add what users did",
     ),
+    "histories of length 1": ("pretrain", log(users=40, events=1), {}, NO_WINDOWS),
+    "one event": ("pretrain", log(users=1, events=1), {}, NO_WINDOWS),
     "one user, to the end": ("run", log(users=1, events=40), {}, SMALL),
     "one item, to the end": ("run", log(items=1), {}, SMALL),
     "nobody is named, to the end": ("run", changed(log(), user=None), {}, SMALL),
