@@ -13,8 +13,8 @@ import torch
 from pipelines.cases import validation_cases
 from pipelines.fitted_q import Told, with_promise
 from pipelines.steps import Step, StepContext, Summary
-from pipelines.teacher import start_memory, start_warm, teacher_for, teacher_optimizer
-from pipelines.transferring import PARENT, transfer_settings, warmth_for
+from pipelines.teacher import Start, start_warm, teacher_optimizer
+from pipelines.transferring import PARENT, transfer_settings
 from recsys.config import PretrainConfig, RunConfig
 from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, validation_histories
@@ -23,14 +23,12 @@ from recsys.learning.checkpoint import save_shape
 from recsys.learning.device import training_device
 from recsys.learning.dqn import DQNLearner
 from recsys.learning.epoch_batches import EpochBatches, least_events
-from recsys.learning.factors import item_statistics
 from recsys.learning.freezing import freeze
 from recsys.learning.health import QHealth, q_health
 from recsys.learning.log_training import LogTraining
 from recsys.learning.losses import NegativeSampler
 from recsys.learning.optimizer import BestEpoch
 from recsys.learning.parallel import ALONE, Group
-from recsys.learning.recency import recent_popularity
 from recsys.learning.resume import TrainingState
 from recsys.learning.target_network import frozen_copy, soft_update
 from recsys.logs.interactions import training_events
@@ -63,16 +61,9 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     old, new = old_and_new_tasks(
         log, settings.new_task_share, context.seed, identified_only=settings.identified_only
     )
-    warmth = warmth_for(config, log)
-    beside = None if warmth is None else warmth.rows(np.array(log.content), config)
-    statistics = item_statistics(log, old, config.factors, derive_seed(context.seed, "factors"), beside)
-    popularity = statistics.popularity
-    if settings.half_life_days is not None:
-        popularity = recent_popularity(log, old, settings.half_life_days)
-    if warmth is not None:
-        popularity = warmth.popularity(popularity, config)
-    network = teacher_for(log, config, statistics, popularity)
-    fold = start_memory(network, log, old, config, warmth)
+    start = Start.of(log, old, config)
+    statistics, warmth = start.statistics, start.warmth
+    network, fold = start.network(config)
     if warmth is not None:
         start_warm(network, warmth, log)
         (context.out / PARENT).write_text(json.dumps(warmth.record(config), indent=2, sort_keys=True) + "\n")
@@ -149,8 +140,8 @@ def run(context: StepContext, group: Group = ALONE) -> Summary:
     health = held_out_health(learner, *watched, config)
     if settings.fqe_epochs > 0:
         other = config.model_copy(update={"seed": derive_seed(config.seed, "fitted-q")})
-        judge = teacher_for(log, other, statistics, popularity)
-        told = Told(log, old, start_memory(judge, log, old, other, warmth), sampler, reach)
+        judge, judge_fold = start.network(other)
+        told = Told(log, old, judge_fold, sampler, reach)
         health = with_promise(health, network, judge.to(device), told, watched, context)
     (context.out / "health.json").write_text(json.dumps(health.plain(), indent=2) + "\n", encoding="utf-8")
     save_module(network, context.out / "teacher.safetensors")

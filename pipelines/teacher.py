@@ -1,20 +1,53 @@
 """A teacher before its first update: its shape, what its items and its memory start from, its optimizer."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from pipelines.transferring import Warmth
+from pipelines.transferring import Warmth, warmth_for
 from recsys.config import RunConfig
 from recsys.errors import UserError
-from recsys.learning.factors import ItemStatistics
+from recsys.learning.factors import ItemStatistics, item_statistics
 from recsys.learning.memory import draw_folds, memory_factors
 from recsys.learning.optimizer import optimizer_for
+from recsys.learning.recency import recent_popularity
 from recsys.learning.transfer import warm_start
 from recsys.logs.interactions import interaction_matrix
 from recsys.logs.prepared import PreparedLog
 from recsys.models.q_network import NetworkShape, QNetwork
 from recsys.randomness import derive_seed, numpy_generator
 from recsys.types import FloatArray, LongArray
+
+
+@dataclass(frozen=True)
+class Start:
+    """What teachers of a log start from: what the training histories say of the items, and what another log does."""
+
+    log: PreparedLog
+    histories: LongArray
+    statistics: ItemStatistics
+    popularity: FloatArray  # that biases start from
+    warmth: Warmth | None
+
+    @staticmethod
+    def of(log: PreparedLog, histories: LongArray, config: RunConfig) -> "Start":
+        """Count what the histories hold; raises UserError if the configured source cannot be used."""
+        warmth = warmth_for(config, log)
+        beside = None if warmth is None else warmth.rows(np.array(log.content), config)
+        seed = derive_seed(config.seed, "factors")
+        statistics = item_statistics(log, histories, config.factors, seed, beside)
+        popularity = statistics.popularity
+        if config.pretrain.half_life_days is not None:
+            popularity = recent_popularity(log, histories, config.pretrain.half_life_days)
+        if warmth is not None:
+            popularity = warmth.popularity(popularity, config)
+        return Start(log, histories, statistics, popularity, warmth)
+
+    def network(self, config: RunConfig) -> tuple[QNetwork, LongArray | None]:
+        """Return (a fresh teacher, the fold of each history, whose factors it must not read), by the config's seed."""
+        network = teacher_for(self.log, config, self.statistics, self.popularity)
+        return network, start_memory(network, self.log, self.histories, config, self.warmth)
 
 
 def teacher_for(

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 import pipelines.metatrain
 import pipelines.pretrain
 from pipelines.steps import StepContext
+from pipelines.teacher import teacher_for
 from recsys.config import MemoryConfig, ModelConfig, PretrainConfig, RunConfig
 from recsys.learning.checkpoint import load_head, load_teacher
 from recsys.learning.factors import ItemStatistics
@@ -100,14 +101,14 @@ def test_items_that_start_from_content_are_what_they_are_and_nothing_else(
 ) -> None:
     popularity = np.arange(ITEMS, dtype=np.float32)
     statistics = ItemStatistics(np.ones((ITEMS, 4), np.float32), popularity)
-    network = pipelines.pretrain.teacher_for(log, config(tmp_path, start="content"), statistics, popularity)
+    network = teacher_for(log, config(tmp_path, start="content"), statistics, popularity)
     assert not network.tower.bias.weight.any()
     assert network.tower.known.tolist() == [0.0] + [1.0] * (ITEMS - 1)
     with torch.no_grad():
         vectors = network.tower(torch.arange(ITEMS))
         told = network.tower.content_map(network.tower.content)
     assert float((vectors - told).norm()) < 0.2 * float(told.norm())
-    usual = pipelines.pretrain.teacher_for(log, config(tmp_path), statistics, popularity)
+    usual = teacher_for(log, config(tmp_path), statistics, popularity)
     assert usual.tower.bias.weight[:, 0].tolist() == pytest.approx(np.log1p(popularity).tolist())
 
 
