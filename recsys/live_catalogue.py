@@ -61,6 +61,11 @@ class LiveCatalogue:
         listed = items.tolist() if isinstance(items, np.ndarray) else items
         return [item_ids[index] for index in listed]
 
+    def lists(self, item_id: ExternalId) -> bool:
+        """Tell whether an item is in the catalogue: known and not deleted, whether or not it can be had."""
+        index = self.index_of.get(item_id)
+        return index is not None and bool(self.listed[index])
+
     def put(self, item_id: ExternalId, fields: Mapping[str, Any]) -> int:
         """Let an item be as `fields` say, whole; return its index."""
         self._own_columns()
@@ -91,9 +96,9 @@ class LiveCatalogue:
 
     def fields(self, item_id: ExternalId) -> dict[str, Any] | None:
         """Return an item as `put` takes it; None if it is unknown or deleted."""
-        index = self.index_of.get(item_id)
-        if index is None or not self.listed[index]:
+        if not self.lists(item_id):
             return None
+        index = self.index_of[item_id]
         price = float(self.price[index])
         return {
             TITLE: self.titles[index],

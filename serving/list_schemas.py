@@ -101,7 +101,9 @@ class RankRequest(Options):
 
     model_config = ConfigDict(json_schema_extra={"examples": [RANK_EXAMPLE]})
 
-    items: Annotated[list[ExternalId | RankedCandidate], Field(min_length=1)]
+    items: Annotated[list[ExternalId | RankedCandidate], Field(min_length=1)] = Field(
+        description="Unavailable ones are ranked too, unless a filter (which may be empty) is sent along"
+    )
     user: ExternalId | None = None
     n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="All of them if left out")
     exclude_seen: bool = False
@@ -196,7 +198,8 @@ class RecommendAnswer(BaseModel):
     took_ms: float
     items: list[RecommendedItem]
     unknown: list[str] | None = Field(
-        default=None, description="Of /v1/rank: candidates that are not in the catalogue, and so not in items"
+        default=None,
+        description="Of /v1/rank: candidates that are not in the catalogue, or no longer, and so not in items",
     )
 
 

@@ -64,8 +64,7 @@ async def serve(service: Service, wanted: Wanted, began: float) -> bytes:
         }
     unknown: list[str] | None = None
     if wanted.among is not None:
-        index_of = recommender.catalogue.index_of
-        unknown = [item for item in wanted.among if item not in index_of]
+        unknown = [item for item in wanted.among if not recommender.catalogue.lists(item)]
     with tracer.span("rank", model=recommender.version):
         served = answer(
             recommender,

@@ -72,10 +72,9 @@ def mask_of(catalogue: LiveCatalogue, wanted: ItemFilter) -> BoolArray:
 
 
 def only(catalogue: LiveCatalogue, items: Sequence[ExternalId]) -> BoolArray:
-    """Return the mask of some items, (item,); unknown ids are left out."""
+    """Return the mask of some items, (item,); unknown and deleted ones are left out."""
     mask = np.zeros(len(catalogue), bool)
-    known = [catalogue.index_of[item] for item in items if item in catalogue.index_of]
-    mask[known] = True
+    mask[[catalogue.index_of[item] for item in items if catalogue.lists(item)]] = True
     return mask
 
 

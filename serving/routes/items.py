@@ -209,10 +209,9 @@ def _fields(schema: type[ItemFields], body: bytes, *, exclude_unset: bool = Fals
 
 def _index_of(service: Service, item_id: str) -> int:
     catalogue = service.ready().champion.catalogue
-    index = catalogue.index_of.get(item_id)
-    if index is None or not catalogue.listed[index]:
+    if not catalogue.lists(item_id):
         raise _unknown(item_id)
-    return index
+    return catalogue.index_of[item_id]
 
 
 def _check(item_id: str) -> None:

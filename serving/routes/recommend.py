@@ -71,7 +71,10 @@ async def recommend_to_session(service: CurrentService, body: Body) -> Response:
     summary="The best order of the caller's own candidates",
 )
 async def rank(service: CurrentService, body: Body) -> Response:
-    """Rank some items for a user; ids that are not in the catalogue come back in `unknown`."""
+    """Rank some items for a user; ids that are not in the catalogue, or no longer, come back in `unknown`.
+
+    Unavailable candidates are ranked like the others; `filter: {}` leaves them out.
+    """
     return _json(await serve(service, _rank(body), time.perf_counter()))
 
 

@@ -71,6 +71,19 @@ def test_own_candidates_come_back_in_order_and_unknown_ones_apart(client, click)
     assert client.service.fleet.current.catalogue.ids(again.items) == ids(answer)
 
 
+def test_own_candidates_that_were_deleted_are_unknown_and_unavailable_ones_are_ranked(client):
+    for item in ("gone", "away"):
+        client.put(f"/v1/items/{item}", json={"title": "Item 3"})
+    client.delete("/v1/items/gone")
+    client.patch("/v1/items/away", json={"available": False})
+    asked = {"items": ["gone", "i2", "away"]}
+    answer = client.post("/v1/rank", json=asked)
+    assert set(ids(answer)) == {"i2", "away"}
+    assert answer.json()["unknown"] == ["gone"]
+    assert ids(client.post("/v1/rank", json={**asked, "filter": {}})) == ["i2"]
+    assert set(ids(client.post("/v1/rank", json={**asked, "filter": {"available": False}}))) == {"i2", "away"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "fits"),
     [
