@@ -5,7 +5,7 @@ import numpy as np
 from recsys.artifacts.bundle import QBundle
 from recsys.candidates.content import Likeness
 from recsys.candidates.inner_products import inner_products
-from recsys.types import FloatArray, IntArray
+from recsys.types import BoolArray, FloatArray, IntArray
 
 _ROOM = 1_024
 
@@ -20,6 +20,7 @@ class GrowingTable:
         self.vectors: FloatArray = table.vectors.numpy()
         self.features: FloatArray = table.features.numpy()
         self.bias: FloatArray = table.bias.numpy()
+        self._known: BoolArray = np.ones(self.base_items, bool)  # false for what is like nothing
 
     def put(self, index: int, like: Likeness) -> None:
         """Give an added item the mean of what it is like."""
@@ -28,6 +29,7 @@ class GrowingTable:
         near, weights = like.items, like.weights
         for rows in (self.vectors, self.features, self.bias):
             rows[index] = np.tensordot(weights, rows[near], axes=1)
+        self._known[index] = like.known
         self.items = max(self.items, index + 1)
 
     def scores(self, items: IntArray, query: FloatArray) -> FloatArray:
@@ -39,9 +41,14 @@ class GrowingTable:
         return scores
 
     def directions(self, items: IntArray) -> FloatArray:
-        """Return [e_i, φ(i)] with each half of equal weight, of length 1; (item, feature)."""
+        """Return [e_i, φ(i)] with each half of equal weight, of length 1; (item, feature).
+
+        What is like nothing has no direction: the mean of all items, as which it is scored, is close to most of them.
+        """
         halves = [_of_length_one(rows[items]) for rows in (self.vectors, self.features)]
-        return _of_length_one(np.concatenate(halves, axis=1))
+        directions = _of_length_one(np.concatenate(halves, axis=1))
+        directions[~self._known[items]] = 0.0
+        return directions
 
     def _grow(self) -> None:
         room = len(self.vectors) + max(_ROOM, self.base_items // 16)
@@ -53,6 +60,7 @@ class GrowingTable:
 
         # copies: the bundle's own stay as they are
         self.vectors, self.features, self.bias = map(grown, (self.vectors, self.features, self.bias))
+        self._known = np.resize(self._known, room)  # the room is written before it is read
 
 
 def _of_length_one(rows: FloatArray) -> FloatArray:

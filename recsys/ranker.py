@@ -108,5 +108,8 @@ class Ranker(Protocol):
         ...
 
     def directions(self, items: IntArray) -> FloatArray | None:
-        """Return vectors of length 1 whose products say how alike items are, (item, feature); None if it has none."""
+        """Return vectors whose products say how alike items are, (item, feature); None if it has none.
+
+        They have length 1, or 0 where nothing is known of an item.
+        """
         ...

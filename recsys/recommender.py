@@ -230,12 +230,13 @@ class Recommender:
     def similar(self, item: int, n: int, allowed: Allowed | None = None) -> tuple[IntArray, FloatArray]:
         """Return the items most like one, best first, with their likeness; both (item,).
 
-        By what the ranker knows of items: vectors and co-occurrence of a student, else the content of titles and
-        categories. Reads the whole catalogue, so it is not for the event loop.
+        By what the ranker knows of items: vectors and co-occurrence of a student, else categories. What has nothing in
+        common with the item is left out. Reads the whole catalogue, so it is not for the event loop.
         """
         among = (allowed or self.allowed()).items
         among = among[among != item]
         likeness = self._alike(among, np.array([item], np.int32))[:, 0]
+        among, likeness = among[likeness != 0.0], likeness[likeness != 0.0]
         order = np.argsort(-likeness, kind="stable")[:n]
         return among[order], likeness[order].astype(np.float32)
 

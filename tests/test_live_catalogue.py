@@ -224,12 +224,31 @@ def test_every_policy_serves_lists_that_its_seed_alone_decides(recommender: Reco
 
 
 def test_what_is_similar_shares_what_the_ranker_knows(recommender: Recommender) -> None:
+    for item in range(ITEMS):
+        change(recommender, f"i{item}", title=f"Item {item}", categories=[f"group {item % 3}", "all"])
     items, likeness = recommender.similar(5, 7)
     assert len(items) == 7
     assert 5 not in items
     assert (np.diff(likeness) <= 1e-6).all()
-    change(recommender, "twin", title="Item 5", categories=list(recommender.catalogue.categories[5]))
-    assert len(recommender.similar(recommender.catalogue.index_of["twin"], 1_000)[0]) == ITEMS
+    twin = change(recommender, "twin", title="Item 5", categories=["group 2", "all"])
+    assert len(recommender.similar(twin, 1_000)[0]) == ITEMS
+
+
+def test_what_is_like_nothing_known_is_like_no_item(recommender: Recommender) -> None:
+    for item in range(ITEMS):
+        change(recommender, f"i{item}", title=f"Item {item}", categories=[f"group {item % 3}"])
+    toy, slash = (change(recommender, name, title=name) for name in ("toy", "slash"))
+    for item in range(ITEMS):
+        assert not {toy, slash} & set(recommender.similar(item, 1_000)[0].tolist())
+    assert len(recommender.similar(toy, 1_000)[0]) == 0
+    assert "toy" in all_ids(recommender)  # it is scored as the mean of all, and shown
+    change(recommender, "toy", title="toy", categories=["group 1"])
+    assert toy in recommender.similar(1, 1_000)[0]
+    for number in range(1_100):  # beyond the room that is made at first
+        change(recommender, f"n{number}", title=f"Item {number % ITEMS}", categories=["group 1"])
+    found = recommender.similar(1, 2_000)[0].tolist()
+    assert slash not in found
+    assert {toy, recommender.catalogue.index_of["n1099"]} <= set(found)
 
 
 def test_reasons_name_what_the_user_had(bundle: QBundle) -> None:

@@ -28,6 +28,9 @@ class Likeness:
 
     items: IntArray
     weights: FloatArray
+    known: bool = (
+        True  # false: it shares no word and no category with any item, and stands for all of them alike
+    )
 
 
 class ContentNeighbours:
@@ -47,7 +50,9 @@ class ContentNeighbours:
         alike = weights > 0
         if not alike.any():
             everything = np.arange(cosines.shape[1], dtype=np.int32)
-            return Likeness(everything, np.full(len(everything), 1.0 / len(everything), np.float32))
+            return Likeness(
+                everything, np.full(len(everything), 1.0 / len(everything), np.float32), known=False
+            )
         return Likeness(nearest[alike], weights[alike].astype(np.float32))
 
     def means(self, items: IntArray, among: IntArray, columns: FloatArray) -> FloatArray:

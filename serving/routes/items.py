@@ -67,7 +67,7 @@ async def similar(
     n: Annotated[int, Query(ge=1)] = 10,
     category: Annotated[list[str] | None, Query(description="Any of these")] = None,
 ) -> Response:
-    """Return the available items most like one, by what the model knows of items."""
+    """Return the available items most like one, by what the model knows of items; none that have nothing in common."""
     recommender = service.ready().champion
     if n > service.settings.max_n:
         raise Problem(
