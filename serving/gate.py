@@ -27,7 +27,8 @@ from serving.tracing import Tracer
 log = logging.getLogger("serving.requests")
 failures = logging.getLogger(__name__)
 
-Handler = Callable[[bytes, float], Awaitable[tuple[int, bytes]]]  # body, when it began -> status, answer
+# body, headers, when it began -> status, answer
+Handler = Callable[[bytes, Mapping[str, str], float], Awaitable[tuple[int, bytes]]]
 
 OPEN = {"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json"}
 _OPEN_PREFIXES = ("/docs/", "/console/static/")
@@ -112,7 +113,7 @@ class Gate:
             return
         try:
             body = await self._body(scope, receive)
-            status, content = await handler(body, began)
+            status, content = await handler(body, asked.headers, began)
         except Problem as problem:
             await asked.refuse(problem)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -9,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from serving.dependencies import Body, CurrentService, Service
 from serving.gate import Handler
 from serving.intake import Judged, judge
-from serving.problems import Problem, malformed_json, shown
+from serving.problems import Problem
+from serving.rows import parse_rows
 from serving.schemas import (
     ErrorAnswer,
     Event,
@@ -27,8 +29,8 @@ router = APIRouter(tags=["events"])
 def hot(service: Service) -> dict[tuple[str, str], Handler]:
     """Return the handler of events, which are answered before any routing."""
 
-    async def take_in_now(body: bytes, began: float) -> tuple[int, bytes]:
-        return await _taken(service, body)
+    async def take_in_now(body: bytes, headers: Mapping[str, str], began: float) -> tuple[int, bytes]:
+        return await _taken(service, body, headers)
 
     return {("POST", "/v1/events"): take_in_now}
 
@@ -52,14 +54,14 @@ async def take_in(request: Request, service: CurrentService, body: Body) -> Resp
 
     Idempotent by event_id. Bad rows are named in `rejected` and cost no other row.
     """
-    status, content = await _taken(service, body)
+    status, content = await _taken(service, body, request.headers)
     return Response(content, status, media_type="application/json")
 
 
-async def _taken(service: Service, body: bytes) -> tuple[int, bytes]:
+async def _taken(service: Service, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
     recommender = service.ready().champion
     settings, counts = service.settings, service.metrics.events
-    rows, unread = parse_rows(body)
+    rows, unread = parse_rows(body, headers)
     if len(rows) > settings.max_events_per_batch:
         raise Problem(
             413,
@@ -100,34 +102,3 @@ async def keep(service: Service, judged: Judged) -> int:
     # a row that says what was shown is one event of the caller's, however many items it names
     fresh, *others = await asyncio.gather(*(store.append(rows) for rows in (judged.admitted, *judged.shown)))
     return accepted + fresh + sum(count > 0 for count in others)
-
-
-def parse_rows(body: bytes) -> tuple[list[object], dict[int, str]]:
-    """Return the rows of one JSON value, an array, or lines of JSON, and which lines are none.
-
-    Raises Problem if the body is neither.
-    """
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        lines = [line for line in body.split(b"\n") if line.strip()]
-        if len(lines) < 2 or not all(line.lstrip().startswith(b"{") for line in lines[:2]):
-            raise malformed_json(str(error)) from None
-        return _parsed_lines(lines)
-    if not isinstance(parsed, dict | list):
-        raise Problem(
-            422, "invalid_request", f"the body is {shown(parsed)}: must be one event or an array of events"
-        )
-    return (parsed if isinstance(parsed, list) else [parsed]), {}
-
-
-def _parsed_lines(lines: list[bytes]) -> tuple[list[object], dict[int, str]]:
-    rows: list[object] = []
-    unread: dict[int, str] = {}
-    for index, line in enumerate(lines):
-        try:
-            rows.append(orjson.loads(line))
-        except orjson.JSONDecodeError as error:
-            rows.append(None)
-            unread[index] = f"the line is not JSON: {error}; send one JSON object a line in UTF-8"
-    return rows, unread

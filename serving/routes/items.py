@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.candidates.filters import CategoryFilter, ItemFilter
@@ -14,7 +14,7 @@ from serving.admin_schemas import ItemAnswer, ItemChangedAnswer, ItemPatch, Item
 from serving.dependencies import Body, CurrentService, Service
 from serving.list_schemas import OnboardingAnswer, SimilarAnswer
 from serving.problems import Problem, refusal, sentence, shown
-from serving.routes.events import parse_rows
+from serving.rows import parse_rows
 from serving.schemas import ExternalId, ItemFields, errors, json_body
 
 router = APIRouter(tags=["items"])
@@ -102,10 +102,10 @@ async def similar(
     openapi_extra=json_body(ItemRow, many=True, lines=True),
     summary="Put many items at once",
 )
-async def put_many(service: CurrentService, body: Body) -> Response:
+async def put_many(request: Request, service: CurrentService, body: Body) -> Response:
     """Put items, an array or one a line, in one transaction; bad rows are named and cost no other."""
     service.ready()
-    rows, unread = parse_rows(body)
+    rows, unread = parse_rows(body, request.headers)
     if len(rows) > (most := service.settings.max_items_per_batch):
         raise Problem(
             413,

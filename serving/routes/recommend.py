@@ -1,7 +1,7 @@
 """Lists: for a user, for a session, the next of a list, and the order of the caller's own candidates."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -23,13 +23,13 @@ router = APIRouter(tags=["lists"])
 def hot(service: Service) -> dict[tuple[str, str], Handler]:
     """Return the handlers of requests that are answered before any routing."""
 
-    async def recommend_now(body: bytes, began: float) -> tuple[int, bytes]:
+    async def recommend_now(body: bytes, headers: Mapping[str, str], began: float) -> tuple[int, bytes]:
         return 200, await serve(service, _recommend(body), began)
 
-    async def session_now(body: bytes, began: float) -> tuple[int, bytes]:
+    async def session_now(body: bytes, headers: Mapping[str, str], began: float) -> tuple[int, bytes]:
         return 200, await serve(service, _session(service, body), began)
 
-    async def rank_now(body: bytes, began: float) -> tuple[int, bytes]:
+    async def rank_now(body: bytes, headers: Mapping[str, str], began: float) -> tuple[int, bytes]:
         return 200, await serve(service, _rank(body), began)
 
     return {

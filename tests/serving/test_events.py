@@ -1,5 +1,6 @@
 """What a caller of /v1/events and /v1/users may rely on."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -182,6 +183,48 @@ def test_a_batch_that_is_not_json_is_told_so(client, body):
     answer = client.post("/v1/events", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept", "bad"),
+    [
+        (
+            ["{event}", "[1] garbage", "{event}"],
+            2,
+            {
+                1: "line 2 is not JSON: unexpected content after document (column 5); send one JSON object a line"
+            },
+        ),
+        (["garbage", "", "{event}"], 1, {0: "line 1 is not JSON: "}),
+        (["[", "{event}"], 1, {0: "line 1 is not JSON: "}),
+        (
+            ["", "5", '{{"user": ', "{event}"],
+            1,
+            {0: "the body is 5: must be an object", 1: "line 3 is not JSON: "},
+        ),
+        (["garbage"], 0, {0: "line 1 is not JSON: "}),
+        ([""], 0, {}),
+    ],
+)
+def test_a_broken_line_is_named_and_costs_no_other(client, click, lines, kept, bad):
+    content = "\n".join(lines).replace("{event}", json.dumps(click("a"))).replace("{{", "{")
+    declared = {"content-type": "application/x-ndjson; charset=utf-8"}
+    answer = client.post("/v1/events", content=content, headers=declared)
+    assert answer.status_code == (422 if bad and not kept else 202)
+    assert answer.json()["accepted"] == kept == len(stored(client, "a"))
+    errors = {row["index"]: row["error"] for row in answer.json()["rejected"]}
+    assert set(errors) == set(bad)
+    assert all(errors[index].startswith(says) for index, says in bad.items())
+    assert all("; send " in error for error in errors.values())
+
+
+def test_lines_are_known_as_such_by_an_object_among_them(client, click):
+    event = json.dumps(click("a"))
+    answer = client.post("/v1/events", content=f"garbage\n{event}\nnull")
+    assert answer.json()["accepted"] == 1
+    assert [row["index"] for row in answer.json()["rejected"]] == [0, 2]
+    for whole in (f"[\n{event}\n{event}]", "garbage\nmore", event[:-1]):
+        assert client.post("/v1/events", content=whole).status_code == 400
 
 
 @pytest.mark.parametrize("body", ["5", "null", '"event"'])
