@@ -107,7 +107,7 @@ def _check_item(item_id: str, recommender: Recommender) -> None:
     if item_id not in recommender.catalogue.index_of:
         raise ValueError(
             f"item_id is {shown(item_id)}: not in the catalogue of {recommender.version}; send an id "
-            "of its item table, or put the item first (PUT /v1/items)"
+            "of its item table, or put the item first (PUT /v1/items/{item_id})"
         )
 
 

@@ -47,7 +47,7 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
     errors = {row["index"]: row["error"] for row in answer.json()["rejected"]}
     assert sorted(errors) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
     assert errors[1].startswith("item_id is 'no such item': not in the catalogue of ")
-    assert "send an id of its item table, or put the item first" in errors[1]
+    assert "send an id of its item table, or put the item first (PUT /v1/items/{item_id})" in errors[1]
     assert "event_type is 'sneeze': not one of " in errors[4]
     assert "item_id is missing; send it" in errors[5]
     assert "more than 300 s after now" in errors[6]
