@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.schemas import ITEM_EXAMPLE, ExternalId, ItemFields, Label, Rejected, Scalar
+from serving.schemas import ITEM_EXAMPLE, Error, ExternalId, ItemFields, Label, Rejected, Scalar
 
 
 class ItemPatch(ItemFields):
@@ -46,6 +46,12 @@ class ItemsAnswer(BaseModel):
     accepted: int
     rejected: list[Rejected]
     revision: int
+
+
+class ItemsRefusedAnswer(ItemsAnswer):
+    """Every item was rejected."""
+
+    error: Error
 
 
 class ModelsAnswer(BaseModel):

@@ -14,10 +14,25 @@ _EVENT: Final = {
     "position": 0,
 }
 _REJECTED: Final = {"index": 1, "error": "price is -1: must be at least 0.0; send a larger number"}
+_UNKNOWN: Final = {
+    "index": 3,
+    "error": "item_id is 'X': not in the catalogue of v1; send an id of its item table, or put the item first "
+    "(PUT /v1/items/{item_id})",
+}
 
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "ActivatedAnswer": {"active": _VERSION},
     "Error": {"code": "not_found", "message": "no item 'b1'; put it with PUT /v1/items/{item_id}"},
+    "EventsAnswer": {"accepted": 2, "duplicates": 1, "rejected": [_UNKNOWN]},
+    "EventsRefusedAnswer": {
+        "accepted": 0,
+        "duplicates": 0,
+        "rejected": [_UNKNOWN],
+        "error": {
+            "code": "invalid_request",
+            "message": f"no row was accepted; row {_UNKNOWN['index']}: {_UNKNOWN['error']}",
+        },
+    },
     "ExperimentsAnswer": {
         "experiments": [
             {
@@ -50,6 +65,15 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     },
     "ItemChangedAnswer": {"item_id": "22423", "revision": 7},
     "ItemsAnswer": {"accepted": 1, "rejected": [_REJECTED], "revision": 7},
+    "ItemsRefusedAnswer": {
+        "accepted": 0,
+        "rejected": [_REJECTED],
+        "revision": 7,
+        "error": {
+            "code": "invalid_request",
+            "message": f"no row was accepted; row {_REJECTED['index']}: {_REJECTED['error']}",
+        },
+    },
     "MergedAnswer": {"user": "u-17", "merged": "visitor-3", "events": 5, "impressions": 2},
     "ModelsAnswer": {
         "name": "metaq",

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+INVALID: Final = "invalid_request"  # the code of what is not the shape asked for, or out of bounds
 SHOWN_CHARACTERS = 80  # of a refused value
 
 
@@ -100,7 +101,7 @@ def refusal(error: ValidationError) -> Problem:
     details = error.errors(include_url=False)
     if details[0]["type"] == "json_invalid":
         return malformed_json(str(details[0].get("ctx", {}).get("error", details[0]["msg"])))
-    return Problem(422, "invalid_request", "; ".join(sentence(detail) for detail in details[:5]))
+    return Problem(422, INVALID, "; ".join(sentence(detail) for detail in details[:5]))
 
 
 def malformed_json(why: str) -> Problem:
@@ -129,7 +130,7 @@ def install_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         return encoded(
             422,
-            "invalid_request",
+            INVALID,
             "; ".join(sentence(detail, within=str(detail["loc"][0])) for detail in error.errors()[:5]),
         )
 

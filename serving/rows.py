@@ -1,11 +1,11 @@
 """The rows of a batch, as a body brings them: one JSON value, an array, or one a line."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 
-from serving.problems import Problem, malformed_json, shown
+from serving.problems import INVALID, Problem, malformed_json, shown
 
 LINES: Final = "application/x-ndjson"
 
@@ -26,10 +26,18 @@ def parse_rows(body: bytes, headers: Mapping[str, str]) -> tuple[list[object], d
             return rows, unread
         raise malformed_json(str(error)) from None
     if not isinstance(parsed, dict | list):
-        raise Problem(
-            422, "invalid_request", f"the body is {shown(parsed)}: must be one event or an array of events"
-        )
+        raise Problem(422, INVALID, f"the body is {shown(parsed)}: must be one event or an array of events")
     return (parsed if isinstance(parsed, list) else [parsed]), {}
+
+
+def outcome(told: Mapping[str, Any], rejected: Sequence[tuple[int, str]], kept: int) -> tuple[bool, bytes]:
+    """Return whether every row was rejected, and the answer: what is told, who was rejected, and then the error."""
+    content = {**told, "rejected": [{"index": index, "error": error} for index, error in rejected]}
+    refused = bool(rejected) and not kept
+    if refused:
+        index, error = rejected[0]
+        content["error"] = {"code": INVALID, "message": f"no row was accepted; row {index}: {error}"}
+    return refused, orjson.dumps(content)
 
 
 def _parsed_lines(body: bytes) -> tuple[list[object], dict[int, str]]:

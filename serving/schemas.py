@@ -146,18 +146,6 @@ class Rejected(BaseModel):
 class EventsAnswer(BaseModel):
     """What became of a batch; accepted events are durable and change the user's very next list."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "accepted": 2,
-                    "duplicates": 1,
-                    "rejected": [{"index": 3, "error": "item_id is 'X': not in the catalogue of v1; …"}],
-                }
-            ]
-        }
-    )
-
     accepted: int
     duplicates: int
     rejected: list[Rejected]
@@ -257,6 +245,12 @@ class ErrorAnswer(BaseModel):
             ]
         }
     )
+
+    error: Error
+
+
+class EventsRefusedAnswer(EventsAnswer):
+    """Every event was rejected."""
 
     error: Error
 

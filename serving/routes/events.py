@@ -4,18 +4,18 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from serving.dependencies import Body, CurrentService, Service
 from serving.gate import Handler
 from serving.intake import Judged, judge
 from serving.problems import Problem
-from serving.rows import parse_rows
+from serving.rows import outcome, parse_rows
 from serving.schemas import (
     ErrorAnswer,
     Event,
     EventsAnswer,
+    EventsRefusedAnswer,
     ImpressionEvent,
     ItemEvent,
     UserEvent,
@@ -42,7 +42,7 @@ def hot(service: Service) -> dict[tuple[str, str], Handler]:
     responses={
         **errors(400, 413),
         422: {
-            "model": EventsAnswer | ErrorAnswer,
+            "model": EventsRefusedAnswer | ErrorAnswer,
             "description": "Every row was rejected, or the body is no batch",
         },
     },
@@ -75,15 +75,9 @@ async def _taken(service: Service, body: bytes, headers: Mapping[str, str]) -> t
     counts["accepted"].inc(accepted)
     counts["duplicate"].inc(duplicates)
     counts["rejected"].inc(len(judged.rejected))
-    content = orjson.dumps(
-        {
-            "accepted": accepted,
-            "duplicates": duplicates,
-            "rejected": [{"index": index, "error": error} for index, error in judged.rejected],
-        }
-    )
-    all_bad = bool(judged.rejected) and not judged.rows
-    return 422 if all_bad else 202, content
+    counted = {"accepted": accepted, "duplicates": duplicates}
+    refused, content = outcome(counted, judged.rejected, judged.rows)
+    return 422 if refused else 202, content
 
 
 async def keep(service: Service, judged: Judged) -> int:

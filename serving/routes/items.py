@@ -10,12 +10,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsys.candidates.filters import CategoryFilter, ItemFilter
 from recsys.live_catalogue import DELETED
-from serving.admin_schemas import ItemAnswer, ItemChangedAnswer, ItemPatch, ItemRow, ItemsAnswer
+from serving.admin_schemas import (
+    ItemAnswer,
+    ItemChangedAnswer,
+    ItemPatch,
+    ItemRow,
+    ItemsAnswer,
+    ItemsRefusedAnswer,
+)
 from serving.dependencies import Body, CurrentService, Service
 from serving.list_schemas import OnboardingAnswer, SimilarAnswer
 from serving.problems import Problem, refusal, sentence, shown
-from serving.rows import parse_rows
-from serving.schemas import ExternalId, ItemFields, errors, json_body
+from serving.rows import outcome, parse_rows
+from serving.schemas import ErrorAnswer, ExternalId, ItemFields, errors, json_body
 
 router = APIRouter(tags=["items"])
 
@@ -98,7 +105,10 @@ async def similar(
 @router.post(
     "/v1/items",
     response_model=ItemsAnswer,
-    responses={**errors(400, 413), 422: {"model": ItemsAnswer, "description": "Every row was rejected"}},
+    responses={
+        **errors(400, 413),
+        422: {"model": ItemsRefusedAnswer | ErrorAnswer, "description": "Every row was rejected"},
+    },
     openapi_extra=json_body(ItemRow, many=True, lines=True),
     summary="Put many items at once",
 )
@@ -113,21 +123,22 @@ async def put_many(request: Request, service: CurrentService, body: Body) -> Res
             f"the batch holds {len(rows)} items, at most {most}; split it, or raise RECSYS_MAX_ITEMS_PER_BATCH",
         )
     changes: list[tuple[str, dict[str, Any]]] = []
-    rejected: list[dict[str, Any]] = []
+    rejected: list[tuple[int, str]] = []
     for index, row in enumerate(rows):
         if index in unread:
-            rejected.append({"index": index, "error": unread[index]})
+            rejected.append((index, unread[index]))
             continue
         try:
             item = ItemRow.model_validate(row)
         except ValidationError as error:
             told = "; ".join(sentence(detail) for detail in error.errors(include_url=False)[:3])
-            rejected.append({"index": index, "error": told})
+            rejected.append((index, told))
         else:
             changes.append((item.item_id, item.model_dump(exclude={"item_id"})))
     revision = await _changed(service, changes) if changes else service.ready().champion.catalogue.revision
-    content = {"accepted": len(changes), "rejected": rejected, "revision": revision}
-    return _json(content, 422 if rejected and not changes else 200)
+    counted = {"accepted": len(changes), "revision": revision}
+    refused, content = outcome(counted, rejected, len(changes))
+    return Response(content, 422 if refused else 200, media_type="application/json")
 
 
 @router.get(
@@ -229,5 +240,5 @@ def _unknown(item_id: str) -> Problem:
     return Problem(404, "not_found", f"no item {shown(item_id)}; put it with PUT /v1/items/{{item_id}}")
 
 
-def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+def _json(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

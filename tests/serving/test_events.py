@@ -67,6 +67,10 @@ def test_if_every_row_is_bad_nothing_was_accepted_and_the_status_says_so(client,
     assert answer.status_code == 422
     assert answer.json()["accepted"] == 0
     assert [row["index"] for row in answer.json()["rejected"]] == ([0, 1] if many else [0])
+    assert answer.json()["error"] == {
+        "code": "invalid_request",
+        "message": f"no row was accepted; row 0: {answer.json()['rejected'][0]['error']}",
+    }
 
 
 def test_a_type_whose_reward_hangs_on_the_value_needs_one(bundle, click):

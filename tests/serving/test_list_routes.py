@@ -230,6 +230,10 @@ def test_items_come_many_at_once_and_bad_rows_cost_no_other(client):
     lines = b'{"item_id":"b1"}\n{"item_id":\n{"item_id":"b2"}\n'
     answer = client.post("/v1/items", content=lines).json()
     assert (answer["accepted"], [row["index"] for row in answer["rejected"]]) == (2, [1])
+    assert "error" not in answer
+    refused = client.post("/v1/items", json=[{"title": "no id"}])
+    assert refused.status_code == 422
+    assert refused.json()["error"]["message"] == "no row was accepted; row 0: item_id is missing; send it"
     event = {"type": "item", "item_id": "c1", "title": "C"}
     person = {"type": "user", "user": "u", "attributes": {"country": "UK"}}
     assert client.post("/v1/events", json=[event, person]).json()["accepted"] == 2
