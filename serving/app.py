@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from recsys.recommender import Recommender, load_recommender
 from serving.console import install as console
-from serving.dependencies import Service
+from serving.dependencies import Service, known_query
 from serving.examples import with_examples
 from serving.fleet import Fleet, follow
 from serving.gate import Desk, Gate
@@ -59,8 +59,9 @@ def create_app(
     install_handlers(app)
     if settings.console == "on":
         console.install(app)
-    for routes in (recommend, events, items, users, models, export, health):
-        app.include_router(routes.router)
+    for routes in (recommend, events, items, users, models, export):
+        app.include_router(routes.router, dependencies=[Depends(known_query)])
+    app.include_router(health.router)  # probes may ask as they are used to
     app.add_middleware(Gate, settings=settings, keys=keys, tracer=tracer, desk=desk)
     if settings.cors_origins:
         app.add_middleware(

@@ -16,7 +16,10 @@ _NAME = TypeAdapter(Word)
 
 
 @router.get(
-    "/v1/models", response_model=ModelsAnswer, responses=errors(), summary="Versions, aliases, what is in use"
+    "/v1/models",
+    response_model=ModelsAnswer,
+    responses=errors(422),
+    summary="Versions, aliases, what is in use",
 )
 async def models(service: CurrentService) -> Response:
     """Return what this worker knows of the registry."""
@@ -81,7 +84,7 @@ async def shadow(service: CurrentService, version: str) -> Response:
 @router.get(
     "/v1/experiments",
     response_model=ExperimentsAnswer,
-    responses=errors(),
+    responses=errors(422),
     summary="The running experiments",
 )
 async def experiments(service: CurrentService) -> Response:

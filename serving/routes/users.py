@@ -33,7 +33,9 @@ _ID = TypeAdapter(ExternalId)
     summary="A user's newest events",
 )
 async def events_of(
-    service: CurrentService, user: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 100
+    service: CurrentService,
+    user: str,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="How many at most")] = 100,
 ) -> Response:
     """Return what the store keeps, newest first; empty for a user never seen."""
     rows = await service.store.events(user, limit)

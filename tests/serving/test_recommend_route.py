@@ -153,6 +153,37 @@ def test_a_bad_link_is_refused_in_the_same_shape(client, query):
     assert "; " in message
 
 
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        (
+            "/v1/recommend/a?n=3&catagory=garden",
+            "'catagory' is not a parameter of /v1/recommend/{user}: it takes n, exclude_seen, scenario, category, "
+            "explain; correct the spelling or leave it out",
+        ),
+        (
+            "/v1/recommend/next/r?m=3",
+            "'m' is not a parameter of /v1/recommend/next/{recommendation_id}: it takes n;",
+        ),
+        ("/v1/users/a/events?n=2", "'n' is not a parameter of /v1/users/{user}/events: it takes limit;"),
+        ("/v1/items/i1/similar?limit=2", "it takes n, category;"),
+        ("/v1/items/i1?n=2", "it takes none;"),
+        ("/v1/onboarding?count=2", "it takes n, user;"),
+        ("/v1/export?form=parquet", "it takes format, table;"),
+        ("/v1/models?all=1", "it takes none;"),
+        ("/v1/experiments?all=1", "it takes none;"),
+    ],
+)
+def test_a_parameter_that_a_link_does_not_take_is_refused_with_those_that_it_takes(client, link, says):
+    answer = client.get(link)
+    assert answer.status_code == 422
+    assert says in answer.json()["error"]["message"]
+
+
+def test_a_probe_may_name_any_parameter(client):
+    assert client.get("/readyz?verbose=1").status_code == 200
+
+
 def test_propensities_are_those_of_drawing_without_replacement_by_softmax(client, recommender, click):
     """Enumerate: the candidates' scores give the probability of each item after those above it."""
     events = [click("a", item, timestamp=1_000.0 + item, session="s") for item in range(4)]
