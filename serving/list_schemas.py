@@ -199,7 +199,8 @@ class RecommendAnswer(BaseModel):
     items: list[RecommendedItem]
     unknown: list[str] | None = Field(
         default=None,
-        description="Of /v1/rank: candidates that are not in the catalogue, or no longer, and so not in items",
+        description="Of /v1/rank: candidates that are not in the catalogue, or no longer, and so not in items. Of "
+        "/v1/session/recommend: items of events that were never in it, so that the list knows nothing of those events",
     )
 
 

@@ -18,6 +18,7 @@ from serving.event_log import Impression, impression_of
 from serving.explained import explained
 from serving.fleet import Snapshot
 from serving.identifiers import new_id
+from serving.missing import unknown_of
 from serving.problems import Problem, StoreUnavailable
 
 NO_STORE = "store_away"
@@ -62,9 +63,7 @@ async def serve(service: Service, wanted: Wanted, began: float) -> bytes:
             **attributes,
             **{k: v for k, v in wanted.context.items() if k in recommender.attributes},
         }
-    unknown: list[str] | None = None
-    if wanted.among is not None:
-        unknown = [item for item in wanted.among if not recommender.catalogue.lists(item)]
+    unknown = unknown_of(recommender.catalogue, wanted.among, wanted.events)
     with tracer.span("rank", model=recommender.version):
         served = answer(
             recommender,

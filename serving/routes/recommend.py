@@ -59,7 +59,10 @@ async def recommend(service: CurrentService, body: Body) -> Response:
     summary="The best items for a visitor whose events come along",
 )
 async def recommend_to_session(service: CurrentService, body: Body) -> Response:
-    """Rank by the events in the body, which are not stored; the list is logged without them."""
+    """Rank by the events in the body, which are not stored; the list is logged without them.
+
+    Events of items that were never in the catalogue are left out, and the items come back in `unknown`.
+    """
     return _json(await serve(service, _session(service, body), time.perf_counter()))
 
 

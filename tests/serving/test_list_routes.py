@@ -26,6 +26,7 @@ def test_a_sessions_events_are_ranked_by_and_not_stored(client, click):
     answer = client.post("/v1/session/recommend", json={"events": inline, "n": 38})
     assert answer.json()["support_events"] == 2
     assert answer.json()["served_by"] == "adapted"
+    assert answer.json()["unknown"] == []
     assert not set(ids(answer)) & {event["item_id"] for event in stored}
     known = client.post("/v1/recommend", json={"user": "known", "n": 38})
     score = {item["item_id"]: item["score"] for item in known.json()["items"]}
@@ -37,6 +38,15 @@ def test_a_sessions_events_are_ranked_by_and_not_stored(client, click):
     with pytest.raises(ValueError, match="events came inline and were not"):
         replay(client.service.fleet.current, line)
     assert client.get(f"/v1/recommend/next/{line.recommendation_id}").status_code == 409
+
+
+def test_items_of_a_session_that_nobody_knows_are_named_and_the_rest_is_ranked_by(client):
+    client.put("/v1/items/gone", json={"title": "Item 3"})
+    client.delete("/v1/items/gone")
+    events = [{"item_id": item, "event_type": "click"} for item in ("?", "i3", "gone", "?", "!")]
+    answer = client.post("/v1/session/recommend", json={"events": events}).json()
+    assert answer["unknown"] == ["?", "!"]
+    assert answer["support_events"] == 2  # what was done with a deleted item stays known
 
 
 def test_scrolling_on_never_repeats_and_knows_what_was_done_since(client, click):
