@@ -38,6 +38,7 @@ class Recommendations(BaseModel):
     took_ms: float
     items: list[Item]
     unknown: list[str] | None = None
+    note: str | None = None
 
 
 class Taken(BaseModel):

@@ -94,11 +94,6 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "support_events": 0,
         "items": [{"item_id": "22423", "title": "REGENCY CAKESTAND 3 TIER", "categories": ["kitchen"]}],
     },
-    "SimilarAnswer": {
-        "item_id": "22423",
-        "model": _VERSION,
-        "items": [{"item_id": "22699", "score": 0.69, "title": "ROSES REGENCY TEACUP AND SAUCER"}],
-    },
 }
 
 

@@ -1,6 +1,6 @@
 """Shapes of lists: how they are asked for and how they are answered."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
@@ -18,6 +18,16 @@ RECOMMEND_EXAMPLE: JsonDict = {
 }
 SESSION_EXAMPLE: JsonDict = {"events": [{"item_id": "22423", "event_type": "click"}], "n": 3}
 RANK_EXAMPLE: JsonDict = {"user": "u-17", "items": ["22423", "85123A"]}
+SIMILAR_EXAMPLE: JsonDict = {
+    "item_id": "22423",
+    "model": "v0002-15676461",
+    "items": [{"item_id": "22699", "score": 0.69, "title": "ROSES REGENCY TEACUP AND SAUCER"}],
+}
+
+
+NOTE: Any = Field(
+    default=None, description="Only where the list is empty because no item meets the filter: why"
+)
 
 
 class Options(Asked):
@@ -202,6 +212,7 @@ class RecommendAnswer(BaseModel):
         description="Of /v1/rank: candidates that are not in the catalogue, or no longer, and so not in items. Of "
         "/v1/session/recommend: items of events that were never in it, so that the list knows nothing of those events",
     )
+    note: str | None = NOTE
 
 
 class SimilarItem(BaseModel):
@@ -215,9 +226,12 @@ class SimilarItem(BaseModel):
 class SimilarAnswer(BaseModel):
     """What an item is like."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [SIMILAR_EXAMPLE]})
+
     item_id: str
     model: str
     items: list[SimilarItem]
+    note: str | None = NOTE
 
 
 class Question(BaseModel):

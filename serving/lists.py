@@ -18,7 +18,7 @@ from serving.event_log import Impression, impression_of
 from serving.explained import explained
 from serving.fleet import Snapshot
 from serving.identifiers import new_id
-from serving.missing import unknown_of
+from serving.missing import unknown_of, unmet
 from serving.problems import Problem, StoreUnavailable
 
 NO_STORE = "store_away"
@@ -63,7 +63,6 @@ async def serve(service: Service, wanted: Wanted, began: float) -> bytes:
             **attributes,
             **{k: v for k, v in wanted.context.items() if k in recommender.attributes},
         }
-    unknown = unknown_of(recommender.catalogue, wanted.among, wanted.events)
     with tracer.span("rank", model=recommender.version):
         served = answer(
             recommender,
@@ -101,6 +100,8 @@ async def serve(service: Service, wanted: Wanted, began: float) -> bytes:
         notes=notes,
     )
     reasons = _reasons(recommender, served) if wanted.explain else None
+    unknown = unknown_of(recommender.catalogue, wanted.among, wanted.events)
+    note = None if line.item_ids else unmet(recommender, wanted.filter)
     with tracer.span("log"):
         await _log(service, snapshot, line)
     done = time.perf_counter()
@@ -118,7 +119,9 @@ async def serve(service: Service, wanted: Wanted, began: float) -> bytes:
         metrics.variants.labels(line.variant).inc()
     if served.fallback is not None:
         metrics.fallbacks.labels(served.fallback).inc()
-    return _encoded(recommender, line, served, (done - began) * 1e3, reasons, unknown)
+    return _encoded(
+        recommender, line, served, (done - began) * 1e3, reasons, {"unknown": unknown, "note": note}
+    )
 
 
 async def _known_of(
@@ -260,7 +263,7 @@ def _encoded(
     served: Served,
     took_ms: float,
     reasons: list[dict[str, Any]] | None,
-    unknown: list[str] | None,
+    beside: Mapping[str, Any],
 ) -> bytes:
     base = recommender.catalogue.base_items
     found = {"popular": "popular", "policy": "policy"}.get(line.served_by, "index")
@@ -297,6 +300,5 @@ def _encoded(
         "took_ms": round(took_ms, 3),
         "items": items,
     }
-    if unknown is not None:
-        content["unknown"] = unknown
+    content.update({name: told for name, told in beside.items() if told is not None})
     return orjson.dumps(content)

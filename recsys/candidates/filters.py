@@ -47,12 +47,17 @@ class ItemFilter(Frozen):
     available: bool = True  # false: what cannot be had may be shown too
     include: Annotated[tuple[ExternalId, ...], Field(max_length=10_000)] | None = None  # only these
 
+    @property
+    def sets(self) -> CategoryFilter:
+        """The categories asked for, however they were written."""
+        named = self.categories
+        return named if isinstance(named, CategoryFilter) else CategoryFilter(any=named)
+
 
 def mask_of(catalogue: LiveCatalogue, wanted: ItemFilter) -> BoolArray:
     """Return which items meet a filter, (item,)."""
     mask = catalogue.available.copy() if wanted.available else catalogue.listed.copy()
-    categories = wanted.categories
-    sets = categories if isinstance(categories, CategoryFilter) else CategoryFilter(any=categories)
+    sets = wanted.sets
     if sets.any:
         mask &= _any_of(catalogue, sets.any)
     for name in sets.all:

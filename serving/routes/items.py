@@ -20,6 +20,7 @@ from serving.admin_schemas import (
 )
 from serving.dependencies import Body, CurrentService, Service
 from serving.list_schemas import OnboardingAnswer, SimilarAnswer
+from serving.missing import unmet
 from serving.problems import Problem, refusal, sentence, shown
 from serving.rows import outcome, parse_rows
 from serving.schemas import ErrorAnswer, ExternalId, ItemFields, errors, json_body
@@ -90,6 +91,7 @@ async def similar(
     allowed = recommender.allowed(wanted)
     items, likeness = await asyncio.to_thread(recommender.similar, index, n, allowed)
     catalogue = recommender.catalogue
+    note = None if len(items) else unmet(recommender, wanted)
     return _json(
         {
             "item_id": item_id,
@@ -98,6 +100,7 @@ async def similar(
                 {"item_id": catalogue.item_ids[item], "score": score, "title": catalogue.titles[item]}
                 for item, score in zip(items.tolist(), np.nan_to_num(likeness).tolist(), strict=True)
             ],
+            **({} if note is None else {"note": note}),
         }
     )
 

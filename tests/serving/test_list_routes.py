@@ -40,15 +40,6 @@ def test_a_sessions_events_are_ranked_by_and_not_stored(client, click):
     assert client.get(f"/v1/recommend/next/{line.recommendation_id}").status_code == 409
 
 
-def test_items_of_a_session_that_nobody_knows_are_named_and_the_rest_is_ranked_by(client):
-    client.put("/v1/items/gone", json={"title": "Item 3"})
-    client.delete("/v1/items/gone")
-    events = [{"item_id": item, "event_type": "click"} for item in ("?", "i3", "gone", "?", "!")]
-    answer = client.post("/v1/session/recommend", json={"events": events}).json()
-    assert answer["unknown"] == ["?", "!"]
-    assert answer["support_events"] == 2  # what was done with a deleted item stays known
-
-
 def test_scrolling_on_never_repeats_and_knows_what_was_done_since(client, click):
     first = client.post(
         "/v1/recommend", json={"user": "a", "n": 6, "filter": {"price": {"max": 8}}, "session": "s"}
@@ -79,19 +70,6 @@ def test_own_candidates_come_back_in_order_and_unknown_ones_apart(client, click)
     assert body["items"][-1]["propensity"] == pytest.approx(1.0)
     again = replay(client.service.fleet.current, line_of(client, answer))
     assert client.service.fleet.current.catalogue.ids(again.items) == ids(answer)
-
-
-def test_own_candidates_that_were_deleted_are_unknown_and_unavailable_ones_are_ranked(client):
-    for item in ("gone", "away"):
-        client.put(f"/v1/items/{item}", json={"title": "Item 3"})
-    client.delete("/v1/items/gone")
-    client.patch("/v1/items/away", json={"available": False})
-    asked = {"items": ["gone", "i2", "away"]}
-    answer = client.post("/v1/rank", json=asked)
-    assert set(ids(answer)) == {"i2", "away"}
-    assert answer.json()["unknown"] == ["gone"]
-    assert ids(client.post("/v1/rank", json={**asked, "filter": {}})) == ["i2"]
-    assert set(ids(client.post("/v1/rank", json={**asked, "filter": {"available": False}}))) == {"i2", "away"}
 
 
 @pytest.mark.parametrize(
