@@ -1,6 +1,6 @@
 """The endpoint's client: `Client` and `AsyncClient`, with the same methods; needs httpx (the extra "client").
 
-    with Client("http://127.0.0.1:8000", key="mq_…") as client:
+    with Client("http://127.0.0.1:8000") as client:  # key=… where keys are on
         answer = client.recommend("u-17", n=10)
         client.send([event("u-17", answer.items[0].item_id, "click", recommendation_id=answer.recommendation_id)])
 
@@ -156,6 +156,7 @@ class Client:
             if not answer.is_success:
                 answer.read()
                 routes.content_of(answer)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as out:
                 for part in answer.iter_bytes():
                     out.write(part)

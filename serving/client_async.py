@@ -143,6 +143,7 @@ class AsyncClient:
             if not answer.is_success:
                 await answer.aread()
                 routes.content_of(answer)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as out:
                 async for part in answer.aiter_bytes():
                     out.write(part)

@@ -232,7 +232,9 @@ def content_of(answer: httpx.Response) -> Any:
 
 
 def headers(key: str | None) -> dict[str, str]:
-    """Return what names the caller."""
+    """Return what names the caller; raises ValueError for what can be no key."""
+    if key is not None and not key.isascii():
+        raise ValueError("the key holds characters that no key has; give it as `keys add` printed it")
     return {} if key is None else {"X-API-Key": key}
 
 

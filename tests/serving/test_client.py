@@ -143,7 +143,7 @@ def test_there_is_a_method_for_every_route(tmp_path):
     server = Everything()
     with Client("http://there", transport=httpx.MockTransport(server)) as client:
         asked_of(client, "v1")
-        client.export(tmp_path / "events.parquet")
+        client.export(tmp_path / "log" / "events.parquet")
     app = create_app(Settings(auth="off"))
     plain = {
         "/healthz",
@@ -175,11 +175,18 @@ def test_there_is_a_method_for_every_route(tmp_path):
         async with AsyncClient("http://there", transport=httpx.MockTransport(again)) as client:
             for one in asked_of(client, "v1"):
                 await one
-            await client.export(tmp_path / "again.parquet")
+            await client.export(tmp_path / "again" / "events.parquet")
 
     asyncio.run(ask())
     assert again.seen == server.seen
-    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "events.parquet").read_bytes() != b""
+    first, second = (tmp_path / folder / "events.parquet" for folder in ("log", "again"))
+    assert first.read_bytes() == second.read_bytes() != b""
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_can_be_no_key_is_refused_before_anything_is_sent(kind):
+    with pytest.raises(ValueError, match="the key holds characters that no key has; give it as"):
+        kind("http://there", key="mq_…")
 
 
 def test_a_roll_back_is_never_asked_twice():
