@@ -49,6 +49,7 @@ class LiveCatalogue:
         self.listed: BoolArray = np.ones(len(base), bool)  # not deleted
         self.index_of: dict[ExternalId, int] = base.index_of
         self.attributes: dict[int, Mapping[str, Any]] = {}
+        self._told_price: dict[int, float | None] = {}  # of what was put, in its own precision
         self._own = False
         self._in_category: dict[str, BoolArray] | None = None
 
@@ -88,6 +89,7 @@ class LiveCatalogue:
         self.titles[index] = fields.get(TITLE) or ""  # type: ignore[index]
         self.categories[index] = tuple(fields.get(CATEGORIES) or ())  # type: ignore[index]
         self.price[index] = np.nan if price is None else price
+        self._told_price[index] = price
         self.available[index] = not deleted and fields.get(AVAILABLE) is not False
         self.listed[index] = not deleted
         self.attributes[index] = dict(fields.get(ATTRIBUTES) or {})
@@ -99,11 +101,10 @@ class LiveCatalogue:
         if not self.lists(item_id):
             return None
         index = self.index_of[item_id]
-        price = float(self.price[index])
         return {
             TITLE: self.titles[index],
             CATEGORIES: list(self.categories[index]),
-            PRICE: None if np.isnan(price) else price,
+            PRICE: self._price_of(index),
             AVAILABLE: bool(self.available[index]),
             ATTRIBUTES: dict(self.attributes.get(index, {})),
         }
@@ -132,6 +133,13 @@ class LiveCatalogue:
         wanted = set(values)
         mask[[index for index, known in self.attributes.items() if known.get(name) in wanted]] = True
         return mask
+
+    def _price_of(self, index: int) -> float | None:
+        """Return a price as it was put, or the shortest number that the bundle's stands for."""
+        if index in self._told_price:
+            return self._told_price[index]
+        price = self.price[index]
+        return None if np.isnan(price) else float(str(price))
 
     def _own_columns(self) -> None:
         """Copy what belongs to the bundle before the first change."""

@@ -206,6 +206,22 @@ def test_new_items_can_be_recommended_within_a_second_and_vanish_at_once(client)
     assert client.patch("/v1/items/n1", json={"title": "x"}).status_code == 404
 
 
+@pytest.mark.parametrize("price", [55.04, 123_456_789.01, 0.1, None])
+def test_a_price_comes_back_as_it_was_sent(client, price):
+    client.put("/v1/items/n1", json={"title": "Item 5", "price": price})
+    assert client.get("/v1/items/n1").json()["price"] == price
+    client.patch("/v1/items/n1", json={"title": "Item 6"})
+    assert client.get("/v1/items/n1").json()["price"] == price
+    fits = {"include": ["n1"], "price": {"min": price, "max": price}}
+    assert price is None or ids(client.post("/v1/recommend", json={"filter": fits})) == ["n1"]
+
+
+def test_a_price_of_the_bundle_is_told_without_the_noise_of_single_precision(client, recommender):
+    told = client.get("/v1/items/i1").json()["price"]
+    assert np.float32(told) == recommender.catalogue.price[1]
+    assert len(str(told)) < len(str(float(recommender.catalogue.price[1])))
+
+
 def test_items_come_many_at_once_and_bad_rows_cost_no_other(client):
     rows = [
         {"item_id": "a1", "title": "A"},
