@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from recsys import columns
 from recsys.recommender import Recommender
 from serving.identifiers import new_id
-from serving.problems import sentence, shown
+from serving.problems import sentences, shown
 from serving.schemas import Event, ImpressionEvent, ItemEvent, UserEvent
 from serving.store import EventRow
 
@@ -50,8 +50,7 @@ def judge(
         try:
             _sort_in(judged, row, recommender, now_us, max_clock_skew_s)
         except ValidationError as error:
-            details = error.errors(include_url=False)[:3]
-            judged.rejected.append((index, "; ".join(sentence(detail) for detail in details)))
+            judged.rejected.append((index, sentences(error.errors(include_url=False), 3)))
         except ValueError as error:
             judged.rejected.append((index, str(error)))
     return judged

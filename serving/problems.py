@@ -48,49 +48,68 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-# validation error -> bound and remedy; {} takes what pydantic tells of the bound
+# validation error -> bound and remedy; {} takes what pydantic tells of the bound, {unquoted} is for values in quotes
 _BOUNDS: Final = {
     "greater_than_equal": "must be at least {ge}; send a larger number",
     "less_than_equal": "must be at most {le}; send a smaller number",
+    "greater_than": "must be above {gt}; send a larger number",
+    "less_than": "must be below {lt}; send a smaller number",
     "string_too_short": "must have at least {min_length} character; send a longer text",
     "string_too_long": "must have at most {max_length} characters; send a shorter text",
     "string_pattern_mismatch": "must hold no control characters; remove them",
     "string_type": "must be text; send it in quotes",
     "string_unicode": "must be text in UTF-8; mend its encoding",
-    "int_type": "must be a whole number; send one without quotes",
+    "int_type": "must be a whole number; send one{unquoted}",
     "int_from_float": "must be a whole number; send one",
     "int_parsing": "must be a whole number; send one",
     "int_parsing_size": "must be a whole number of ordinary size; send a smaller one",
-    "float_type": "must be a number; send one without quotes",
+    "float_type": "must be a number; send one{unquoted}",
+    "float_parsing": "must be a number; send one without quotes",
     "finite_number": "must be a finite number; send one",
-    "bool_type": "must be true or false; send one of them without quotes",
+    "bool_type": "must be true or false; send one of them{unquoted}",
     "bool_parsing": "must be true or false; send one of them",
+    "literal_error": "must be {expected}; send one of these",
     "list_type": "must be an array; send [...]",
+    "tuple_type": "must be an array; send [...]",
     "dict_type": "must be an object; send {{...}}",
     "model_type": "must be an object; send {{...}}",
     "model_attributes_type": "must be an object; send {{...}}",
+    "too_short": "must hold at least {min_length}; send more",
     "too_long": "must hold at most {max_length}; send fewer",
 }
 
 
-def sentence(detail: Mapping[str, Any], *, within: str | None = None) -> str:
-    """Return one validation error as a sentence: the field, its value, the bound and the remedy.
+def sentences(details: Sequence[Mapping[str, Any]], most: int) -> str:
+    """Return validation errors as at most so many sentences, those of missing fields as one."""
+    missing = [_name(detail) for detail in details if detail["type"] == "missing"]
+    told = [_sentence(detail) for detail in details if detail["type"] != "missing" and not _is_echo(detail)]
+    if missing:
+        *others, last = missing[:most]
+        names = f"{', '.join(others)} and {last} are missing; send them"
+        told = [names if others else f"{last} is missing; send it", *told]
+    return "; ".join(told[:most])
 
-    `within` is what the first part of the location stands for, if it is no field: "body", "query" or "path".
-    """
+
+def _is_echo(detail: Mapping[str, Any]) -> bool:
+    """Tell whether an array is called too short because the elements that were refused are not counted."""
+    return detail["type"] == "too_short" and bool(len(detail["input"]) >= detail["ctx"]["min_length"])
+
+
+def _name(detail: Mapping[str, Any]) -> str:
     place = [str(part) for part in detail["loc"]]
-    if place and place[0] == within:
-        place = place[1:]
     if place and place[-1] == "[key]":  # of an object whose names are the caller's
-        name = f"a name in {place[0]}"
-    else:
-        name = ".".join(place) or "the body"
-    if detail["type"] == "missing":
-        return f"{name} is missing; send it"
+        return f"a name in {place[0]}"
+    return ".".join(place) or "the body"
+
+
+def _sentence(detail: Mapping[str, Any]) -> str:
+    """Return one validation error as a sentence: the field, its value, the bound and the remedy."""
+    name = _name(detail)
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a field of this request; remove it or correct its spelling (see /docs)"
     if detail["type"] in _BOUNDS:
-        bound = _BOUNDS[detail["type"]].format(**detail.get("ctx", {}))
+        unquoted = " without quotes" if isinstance(detail["input"], str) else ""
+        bound = _BOUNDS[detail["type"]].format(unquoted=unquoted, **detail.get("ctx", {}))
     else:
         bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
     return f"{name} is {shown(detail['input'])}: {bound}"
@@ -101,7 +120,7 @@ def refusal(error: ValidationError) -> Problem:
     details = error.errors(include_url=False)
     if details[0]["type"] == "json_invalid":
         return malformed_json(str(details[0].get("ctx", {}).get("error", details[0]["msg"])))
-    return Problem(422, INVALID, "; ".join(sentence(detail) for detail in details[:5]))
+    return Problem(422, INVALID, sentences(details, 5))
 
 
 def malformed_json(why: str) -> Problem:
@@ -128,11 +147,9 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return encoded(
-            422,
-            INVALID,
-            "; ".join(sentence(detail, within=str(detail["loc"][0])) for detail in error.errors()[:5]),
-        )
+        # the first part of the location is no field: "body", "query" or "path"
+        details = [{**detail, "loc": detail["loc"][1:]} for detail in error.errors()]
+        return encoded(422, INVALID, sentences(details, 5))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

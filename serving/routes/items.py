@@ -21,7 +21,7 @@ from serving.admin_schemas import (
 from serving.dependencies import Body, CurrentService, Service
 from serving.list_schemas import OnboardingAnswer, SimilarAnswer
 from serving.missing import unmet
-from serving.problems import Problem, refusal, sentence, shown
+from serving.problems import Problem, refusal, sentences, shown
 from serving.rows import outcome, parse_rows
 from serving.schemas import ErrorAnswer, ExternalId, ItemFields, errors, json_body
 
@@ -134,8 +134,7 @@ async def put_many(request: Request, service: CurrentService, body: Body) -> Res
         try:
             item = ItemRow.model_validate(row)
         except ValidationError as error:
-            told = "; ".join(sentence(detail) for detail in error.errors(include_url=False)[:3])
-            rejected.append((index, told))
+            rejected.append((index, sentences(error.errors(include_url=False), 3)))
         else:
             changes.append((item.item_id, item.model_dump(exclude={"item_id"})))
     revision = await _changed(service, changes) if changes else service.ready().champion.catalogue.revision

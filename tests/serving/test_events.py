@@ -49,7 +49,7 @@ def test_bad_rows_are_named_and_cost_the_good_ones_nothing(client, click):
     assert errors[1].startswith("item_id is 'no such item': not in the catalogue of ")
     assert "send an id of its item table, or put the item first (PUT /v1/items/{item_id})" in errors[1]
     assert "event_type is 'sneeze': not one of " in errors[4]
-    assert "item_id is missing; send it" in errors[5]
+    assert errors[5] == "item_id and event_type are missing; send them"
     assert "more than 300 s after now" in errors[6]
     assert "value is 'much'" in errors[7]
     assert "position is -1: must be at least 0; send a larger number" in errors[8]
