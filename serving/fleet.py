@@ -17,7 +17,7 @@ from recsys.live_catalogue import ItemChange
 from recsys.recommender import Recommender
 from serving.engine import warm_up
 from serving.experiments import FACT, Experiment, assigned, encode_experiments, parse_experiments
-from serving.problems import NotReady, Problem, StoreUnavailable
+from serving.problems import INVALID, NotReady, Problem, StoreUnavailable
 from serving.settings import Settings
 from serving.store import Store
 
@@ -73,11 +73,8 @@ class Fleet:
             found = assigned(snapshot.experiments, unit, scenario, wanted)
         except LookupError:
             known = [e.label(v) for e in snapshot.experiments for v in e.variants]
-            raise Problem(
-                422,
-                "invalid_request",
-                f"variant is {wanted!r}: not one of {', '.join(known) or 'any, as no experiment runs'}; leave it out",
-            ) from None
+            why = f"not one of {', '.join(known)}" if known else "no experiment runs"
+            raise Problem(422, INVALID, f"variant is {wanted!r}: {why}; leave it out") from None
         if found is None:
             return snapshot, snapshot.champion, None, None
         experiment, variant = found

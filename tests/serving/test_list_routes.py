@@ -101,6 +101,12 @@ def test_a_bad_filter_is_refused(client, wanted, says):
     assert says in answer.json()["error"]["message"]
 
 
+def test_a_variant_where_no_experiment_runs_is_told_so(client):
+    answer = client.post("/v1/recommend", json={"user": "a", "variant": "x"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == "variant is 'x': no experiment runs; leave it out"
+
+
 def test_reasons_come_where_they_are_asked_for(client, click):
     client.post("/v1/events", json=[click("a", item) for item in (1, 2)])
     told = client.post("/v1/recommend", json={"user": "a", "explain": True}).json()["items"]
