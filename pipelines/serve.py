@@ -147,8 +147,8 @@ def _check_keys(host: str) -> None:
     if host in LOOPBACK or keys.is_file():
         return
     raise UserError(
-        f"{host} is open to others and there are no API keys at {keys}; make one with `python -m serving keys add NAME "
-        "--scopes read,write`, or serve 127.0.0.1"
+        f"{host} is open to others and there are no API keys at {keys}; make one with `{sys.executable} -m serving "
+        "keys add NAME --scopes read,write`, or serve 127.0.0.1"
     )
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,8 +122,8 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     keys = _standing(path)
     if not keys:
         raise UserError(
-            f"no API keys in {path}; add one with `python -m serving keys add NAME --scopes read,write`, or set "
-            "RECSYS_AUTH=off to serve this machine alone"
+            f"no API keys in {path}; add one with `{sys.executable} -m serving keys add NAME --scopes read,write`, "
+            "or set RECSYS_AUTH=off to serve this machine alone"
         )
     return keys
 

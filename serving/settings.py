@@ -1,6 +1,7 @@
 """Settings of the endpoint: environment variables with the prefix RECSYS_, read when the app is made."""
 
 import ipaddress
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,7 +91,7 @@ class Settings(BaseSettings):
         if self.auth == "off" and not is_loopback(self.host):
             raise ValueError(
                 f"auth is off on host {self.host!r}, must be on where others can connect; set RECSYS_AUTH=on and make "
-                "keys with `python -m serving keys add`, or listen on 127.0.0.1"
+                f"keys with `{sys.executable} -m serving keys add NAME --scopes read,write`, or listen on 127.0.0.1"
             )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must both be given, or neither; set the other")

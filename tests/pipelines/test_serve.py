@@ -168,6 +168,14 @@ def test_what_would_not_answer_does_not_start(
     assert handed == []
 
 
+def test_an_open_address_without_keys_is_refused_with_the_command_that_makes_one(
+    serve: Run, handed: list[Handed], published: Path
+) -> None:
+    code, err = serve("--host", "0.0.0.0")
+    assert (code, handed) == (2, [])
+    assert f"make one with `{sys.executable} -m serving keys add NAME --scopes read,write`" in err
+
+
 def test_a_damaged_version_does_not_start(serve: Run, handed: list[Handed], published: Path) -> None:
     file = next(published.rglob("weights"))
     file.chmod(0o644)

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import re
+import sys
 from pathlib import Path
 
 import httpx
@@ -218,9 +220,13 @@ def test_the_file_holds_no_secret_and_is_private(tmp_path):
 
 
 def test_without_keys_only_this_machine_is_served(tmp_path, bundle):
-    with pytest.raises(ValidationError, match="auth is off on host"):
+    with pytest.raises(
+        ValidationError, match=f"auth is off on host .* with `{re.escape(sys.executable)} -m serving keys add"
+    ):
         Settings(auth="off", host="0.0.0.0")
-    with pytest.raises(UserError, match="no API keys"):
+    with pytest.raises(
+        UserError, match=f"no API keys in .* with `{re.escape(sys.executable)} -m serving keys add"
+    ):
         create_app(Settings(api_keys=tmp_path / "none.json", bundle=bundle))
     app = create_app(Settings(auth="off", bundle=bundle, store=tmp_path / "s.sqlite"))
     with AppClient(app) as client:
