@@ -10,9 +10,10 @@ from pydantic.config import JsonDict
 
 from recsys.config import ExplorationConfig
 from recsys.frozen import Frozen
+from serving.identifiers import NAME
 
 FACT = "experiments"
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Word = Annotated[str, Field(pattern=NAME)]
 
 EXAMPLE: JsonDict = {
     "variants": [

@@ -1,7 +1,12 @@
-"""Identifiers that sort by time, so that the store's indexes grow at one end."""
+"""Identifiers: how those of callers are written, and our own, which sort by time, so that indexes grow at one end."""
 
 import os
 import time
+from typing import Final
+
+# Without control characters every id can also be written in a path, so every user can be deleted.
+ID: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 def new_id() -> str:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from recsys.candidates.filters import ItemFilter
+from serving.identifiers import NAME
 from serving.schemas import Asked, ExternalId, Label, Moment
 
 RECOMMEND_EXAMPLE: JsonDict = {
@@ -34,7 +35,7 @@ class Options(Asked):
     """What any list can be asked with."""
 
     session: ExternalId | None = Field(default=None, description="Kept in the impression")
-    scenario: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+    scenario: Annotated[str, Field(pattern=NAME)] | None = Field(
         default=None,
         description="Where the list will stand, such as home or basket; experiments may choose by it",
     )

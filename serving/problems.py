@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from serving.identifiers import ID, NAME
+
 INVALID: Final = "invalid_request"  # the code of what is not the shape asked for, or out of bounds
 SHOWN_CHARACTERS = 80  # of a refused value
 
@@ -48,7 +50,8 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-# validation error -> bound and remedy; {} takes what pydantic tells of the bound, {unquoted} is for values in quotes
+# validation error, or the pattern that does not fit -> bound and remedy; {} takes what pydantic tells of the bound,
+# {unquoted} is for values in quotes
 _BOUNDS: Final = {
     "greater_than_equal": "must be at least {ge}; send a larger number",
     "less_than_equal": "must be at most {le}; send a smaller number",
@@ -56,7 +59,9 @@ _BOUNDS: Final = {
     "less_than": "must be below {lt}; send a smaller number",
     "string_too_short": "must have at least {min_length} character; send a longer text",
     "string_too_long": "must have at most {max_length} characters; send a shorter text",
-    "string_pattern_mismatch": "must hold no control characters; remove them",
+    ID: "must hold no control characters; remove them",
+    NAME: "must be 1 to 64 letters a to z, digits, dots, hyphens and underscores, first a letter or digit; send such "
+    "a name",
     "string_type": "must be text; send it in quotes",
     "string_unicode": "must be text in UTF-8; mend its encoding",
     "int_type": "must be a whole number; send one{unquoted}",
@@ -107,9 +112,11 @@ def _sentence(detail: Mapping[str, Any]) -> str:
     name = _name(detail)
     if detail["type"] == "extra_forbidden":
         return f"{name} is not a field of this request; remove it or correct its spelling (see /docs)"
-    if detail["type"] in _BOUNDS:
+    context = detail.get("ctx", {})
+    kind = context.get("pattern", detail["type"])
+    if kind in _BOUNDS:
         unquoted = " without quotes" if isinstance(detail["input"], str) else ""
-        bound = _BOUNDS[detail["type"]].format(unquoted=unquoted, **detail.get("ctx", {}))
+        bound = _BOUNDS[kind].format(unquoted=unquoted, **context)
     else:
         bound = str(detail["msg"]).replace("Input should", "must").removeprefix("Value error, ")
     return f"{name} is {shown(detail['input'])}: {bound}"

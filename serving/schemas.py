@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-# Without control characters every id can also be written in a path, so every user can be deleted.
-ExternalId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+from serving.identifiers import ID
+
+ExternalId = Annotated[str, Field(min_length=1, max_length=256, pattern=ID)]
 Label = ExternalId
 _LATEST_S = 253_402_300_799  # the end of the year 9999: ISO 8601 has four digits
 

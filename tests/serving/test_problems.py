@@ -58,6 +58,17 @@ from serving.schemas import ImpressionEvent
             '{"type": "impression", "items": []}',
             "user and recommendation_id are missing; send them; items is []: must hold at least 1; send more",
         ),
+        (
+            RecommendRequest,
+            '{"scenario": "a b"}',
+            "scenario is 'a b': must be 1 to 64 letters a to z, digits, dots, hyphens and underscores, first a letter "
+            "or digit; send such a name",
+        ),
+        (
+            RecommendRequest,
+            '{"user": "a\\t"}',
+            "user is 'a\\t': must hold no control characters; remove them",
+        ),
         (RankRequest, "{}", "items is missing; send it"),
         (
             ExperimentBody,
