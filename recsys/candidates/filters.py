@@ -79,7 +79,8 @@ def mask_of(catalogue: LiveCatalogue, wanted: ItemFilter) -> BoolArray:
 def only(catalogue: LiveCatalogue, items: Sequence[ExternalId]) -> BoolArray:
     """Return the mask of some items, (item,); unknown and deleted ones are left out."""
     mask = np.zeros(len(catalogue), bool)
-    mask[[catalogue.index_of[item] for item in items if catalogue.lists(item)]] = True
+    known = [catalogue.index_of[item] for item in items if item in catalogue.index_of]
+    mask[known] = catalogue.listed[known]
     return mask
 
 
