@@ -196,12 +196,15 @@ def serve(
     from dataclasses import replace
 
     from pipelines.configuration import resolve_config
-    from pipelines.serve import Served, serve_replicas, served_by_run
+    from pipelines.serve import Served, maker, serve_replicas, served_by_run
     from pipelines.serve import serve as start
 
-    served = Served() if config is None else served_by_run(resolve_config(config, overrides or []))
+    run = None if config is None else resolve_config(config, overrides or [])
+    served = Served() if run is None else served_by_run(run)
     given = {"registry": registry, "name": name, "alias": alias, "store": store, "history": history}
     served = replace(served, **{key: value for key, value in given.items() if value is not None})
+    if run is not None and (said := maker(served, run.name)):
+        print(f"recsys: {said}", file=sys.stderr)
     if config is not None and served.history is None:
         print(f"recsys: {config} has no prepared log here; every user starts as a new one", file=sys.stderr)
     if on == Where.RAY:

@@ -7,22 +7,26 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.progress import say
-from recsys.artifacts.bundle_info import ranker_name
 from recsys.artifacts.registry import Registry
+from recsys.artifacts.version_facts import version_facts
 from recsys.errors import UserError
 
 
 def list_versions(registry: Path, name: str) -> None:
-    """Print every version, what ranks in it, and the aliases that point to it, newest first."""
+    """Print every version, the aliases that point to it, who made it and how good it was, newest first."""
     shelf = Registry(registry)
     versions, aliases = shelf.versions(name), shelf.aliases(name)
     if not versions:
-        raise UserError(f"nothing named {name} in {registry}; `recsys run` publishes a first version")
-    table = Table("version", "ranker", "aliases", "folder")
+        others = ", ".join(shelf.names())
+        remedy = f"there is {others}, give --name" if others else "`recsys run` publishes a first version"
+        raise UserError(f"nothing named {name} in {registry}; {remedy}")
+    caption = Text(f"folders: {registry / name / 'versions'}")
+    table = Table("version", "aliases", "ranker", "run", "published", "on cold users", caption=caption)
     for version in reversed(versions):
         pointing = ", ".join(alias for alias, target in aliases.items() if target == version)
-        folder = shelf.resolve(name, version)
-        table.add_row(version, Text(ranker_name(folder)), Text(pointing), Text(str(folder)))
+        facts = version_facts(shelf.resolve(name, version))
+        told = (pointing, facts.ranker, facts.run, facts.published, facts.quality)
+        table.add_row(version, *map(Text, told))
     Console().print(table)
     for alias in shelf.damaged_aliases(name):
         say(

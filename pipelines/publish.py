@@ -13,6 +13,7 @@ from recsys.artifacts.files import files_below
 from recsys.artifacts.health_gate import health_checks, hold_to_bounds
 from recsys.artifacts.registry import Registry
 from recsys.artifacts.training_state import NEEDED, keep_training
+from recsys.artifacts.version_facts import run_name
 from recsys.config import RunConfig
 from recsys.errors import UserError
 from recsys.logs.prepared import open_prepared
@@ -79,7 +80,15 @@ def run(context: StepContext) -> Summary:
     if config.keep_training and len(training) == len(NEEDED):
         keep_training(config.registry, config.name, version, training)
     if config.alias:
+        before = registry.aliases(config.name).get(config.alias)
         registry.set_alias(config.name, config.alias, version)
+        known = before in registry.versions(config.name)
+        made_by = run_name(registry.resolve(config.name, before)) if before and known else ""
+        if made_by not in ("", context.config.name):
+            context.log(
+                f"{config.alias} of {config.name} was {before}, made by the run {made_by}; `recsys rollback --name "
+                f"{config.name} --alias {config.alias}` takes it back, --set publish.name=… keeps them apart"
+            )
     called = f"is now {config.alias}" if config.alias else "is published"
     context.log(f"{config.name} {version} {called} in {config.registry}")
 

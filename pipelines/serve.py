@@ -11,6 +11,7 @@ from pathlib import Path
 from pipelines.folders import RunFolder
 from pipelines.places import require_ray
 from recsys.artifacts.registry import Registry
+from recsys.artifacts.version_facts import run_name
 from recsys.config import RunConfig
 from recsys.errors import UserError
 
@@ -49,6 +50,21 @@ def served_by_run(config: RunConfig) -> Served:
         store=LIVE / f"{config.name}.sqlite",
         history=events if events.is_dir() else None,
     )
+
+
+def maker(served: Served, run: str) -> str:
+    """Return one line about what is served and the run that made it, for who asked to serve `run`; may be empty.
+
+    What `recsys finetune` and `recsys improve` make of a run is called after it.
+    """
+    folder = Registry(served.registry).resolve(served.name, served.alias)
+    made_by = run_name(folder)
+    if not made_by:
+        return ""
+    said = f"serves {served.name} {folder.name}, made by the run {made_by}"
+    if made_by == run or made_by.startswith(f"{run}-"):
+        return said
+    return f"{said}, not by {run}; `recsys models --name {served.name}` lists what else --alias may name"
 
 
 def served_version(config: RunConfig, version: str) -> Served:

@@ -54,7 +54,7 @@ def open_shop(folder: Path, users: int = 2_500, seed: int = 7, overrides: tuple[
         [
             "name=shop", f"seed={seed}", f"output={folder / 'runs'}", f"prepare.log.path={log}",
             "prepare.split.test_from=none", "prepare.split.test_share=0.1",
-            f"publish.registry={folder / 'registry'}", "publish.alias=challenger",
+            f"publish.registry={folder / 'registry'}", "publish.name=metaq", "publish.alias=challenger",
             "evaluate.shots=[0, 1, 3, 5]", "evaluate.max_users=100", "evaluate.bootstrap=200",
             "metatrain.max_support=20", "baseline.kind=popularity", "pretrain.target=sarsa", "pretrain.epochs=4",
             "pretrain.batch_size=32", "model.hidden=32",

@@ -81,9 +81,13 @@ class Registry:
         version = history[-1]["version"] if history else alias_or_version
         folder = self._version_folder(name, version)
         if not folder.is_dir():
-            known = ", ".join([*self.aliases(name), *self.versions(name)]) or "nothing is published yet"
+            known = ", ".join([*self.aliases(name), *self.versions(name)]) or self._other_names(name)
             raise UserError(f"no {alias_or_version!r} of {name} in {self.root}; there is: {known}")
         return folder
+
+    def names(self) -> list[str]:
+        """Return the models that have versions."""
+        return sorted(path.parent.name for path in self.root.glob("[a-z0-9]*/versions"))
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model, oldest first."""
@@ -156,6 +160,10 @@ class Registry:
                     else "is damaged"
                 )
                 raise UserError(f"{path / name} {what}; publish the bundle again or roll back")
+
+    def _other_names(self, name: str) -> str:
+        others = ", ".join(other for other in self.names() if other != name)
+        return f"nothing of this name, but {others} (--name)" if others else "nothing is published yet"
 
     def _home(self, name: str) -> Path:
         _check("name", name)

@@ -111,6 +111,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
             f"output={root / 'runs'}",
             f"prepare.log.path={root / 'base'}",
             f"publish.registry={root / 'registry'}",
+            "publish.name=metaq",
             "baseline.kind=popularity",
             'baseline.options={count = "events"}',
             "baseline.temperature=0.15",

@@ -75,9 +75,9 @@ class Shop:
     def settings(self) -> list[str]:
         return [
             f"output={self.root / 'runs'}", f"prepare.log.path={self.root / 'base'}",
-            f"publish.registry={self.root / 'registry'}", "improve.how=baseline", "baseline.kind=popularity",
-            "baseline.temperature=0.3", "improve.min_new_lists=300", "improve.max_p95_ms=1000",
-            "improve.self_test=false",
+            f"publish.registry={self.root / 'registry'}", "publish.name=metaq", "improve.how=baseline",
+            "baseline.kind=popularity", "baseline.temperature=0.3", "improve.min_new_lists=300",
+            "improve.max_p95_ms=1000", "improve.self_test=false",
         ]  # fmt: skip
 
     def round(self, *overrides: str, **asked: object) -> tuple[int, str]:

@@ -218,6 +218,28 @@ def test_versions_are_listed_promoted_and_rolled_back(recsys: Run, tmp_path: Pat
     assert "never pointed elsewhere" in err
 
 
+def test_versions_are_listed_with_their_run_and_quality(
+    recsys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "run.json").write_text('{"name": "shop"}')
+    shots = '{"0": {"ndcg": {"mean": 0.1}}, "3": {"ndcg": {"mean": 0.25}}, "10": {"ndcg": {"mean": 0.3}}}'
+    (tmp_path / "bundle" / "evaluation.json").write_text(
+        f'{{"cutoff": 10, "policies": {{"popularity": {{}}, "adapted": {shots}}}}}'
+    )
+    registry = Registry(tmp_path / "registry")
+    version = registry.publish(tmp_path / "bundle", "shop")
+    where = ["--registry", str(registry.root)]
+    [row] = [line for line in recsys("models", "--name", "shop", *where)[1].splitlines() if version in line]
+    assert " shop " in row
+    assert "NDCG@10 0.250 after 3" in row
+    code, _, err = recsys("models", *where)
+    assert (code, "there is shop, give --name" in err) == (2, True)
+    code, _, err = recsys("promote", version, *where)
+    assert (code, "nothing of this name, but shop (--name)" in err) == (2, True)
+
+
 def test_a_damaged_alias_is_reported_beside_the_versions_and_can_be_promoted_over(
     recsys: Run, published: Path
 ) -> None:

@@ -12,6 +12,9 @@ from recsys.errors import UserError
 def test_every_shipped_config_loads_and_says_what_it_is(name: str) -> None:
     config = resolve_config(name)
     assert config.name == name
+    assert config.publish.name == (
+        "metaq" if name == "default" else name
+    )  # no run takes over another's endpoint
     header = shipped_configs()[name].read_text().split("\n\n")[0].splitlines()
     assert all(line.startswith("#") for line in header)
     for part in ("What it is", "Before it", "Launch", "How long"):

@@ -46,7 +46,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def server(undisturbed: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    bundle = Registry(undisturbed[0] / "registry").resolve("metaq", "champion")
+    bundle = Registry(undisturbed[0] / "registry").resolve("smoke", "champion")
     with running_server(bundle, tmp_path_factory.mktemp("live") / "store.sqlite") as started:
         yield started
 

@@ -46,6 +46,7 @@ def settings(home: Path) -> list[str]:
         "name=before",
         f"output={home / 'runs'}",
         f"publish.registry={home / 'registry'}",
+        "publish.name=metaq",
         *TINY,
     ]
 

@@ -157,6 +157,23 @@ def test_what_no_history_tells_is_unknown_and_said_to_be(
     assert "over-promise" not in card  # nobody asked
 
 
+def test_an_alias_taken_over_from_another_run_is_said_with_the_way_back(
+    config: RunConfig, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    first = publish_to(tmp_path / "out", config, inputs)
+    said: list[str] = []
+    for number, name in enumerate(("smoke", "shop")):
+        out = tmp_path / f"again{number}"
+        out.mkdir()
+        (inputs["index"] / "bundle" / "student.safetensors").write_bytes(name.encode())
+        other = config.model_copy(update={"name": name})
+        version = publish.run(StepContext(config=other, out=out, inputs=inputs, log=said.append))["version"]
+    assert version != first
+    [line] = [line for line in said if "made by" in line]
+    assert "champion of metaq was v0002-" in line
+    assert "made by the run smoke; `recsys rollback --name metaq --alias champion` takes it back" in line
+
+
 def test_the_step_holds_while_the_registry_has_the_version(
     config: RunConfig, inputs: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -129,6 +129,28 @@ def test_a_config_whose_log_is_not_here_serves_new_users_and_says_so(
     assert "RECSYS_HISTORY" not in handed[0][1]
 
 
+@pytest.mark.parametrize(
+    ("made_by", "says"),
+    [
+        ("own", "made by the run own\n"),
+        ("own-improve", "made by the run own-improve\n"),
+        ("smoke", "made by the run smoke, not by own; `recsys models --name metaq` lists what else"),
+    ],
+)
+def test_a_config_says_which_run_made_what_it_serves(
+    serve: Run, handed: list[Handed], own_run: Path, tmp_path: Path, made_by: str, says: str
+) -> None:
+    (tmp_path / "bundle" / "run.json").write_text(f'{{"name": "{made_by}"}}')
+    registry = Registry(tmp_path / "registry")
+    version = registry.publish(tmp_path / "bundle", "metaq")
+    registry.set_alias("metaq", "champion", version)
+    code, err = serve("--config", "own.toml")
+    assert code == 0
+    assert err.startswith(f"recsys: serves metaq {version}, ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
 def test_the_line_that_a_run_prints_serves_what_its_config_serves(
     serve: Run, handed: list[Handed], own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
