@@ -8,13 +8,12 @@ from dataclasses import asdict
 
 import numpy as np
 
-from pipelines.cases import test_cases, validation_cases
+from pipelines.cases import require_test_cases, test_cases, validation_cases
 from pipelines.metatrain import table_of
 from pipelines.publish import BUNDLE, EVALUATION
 from pipelines.steps import Step, StepContext, Summary
 from recsys.adaptation import AdaptationHead
 from recsys.config import EvaluateConfig
-from recsys.errors import UserError
 from recsys.evaluation.cold_start import ColdCases, without_attributes
 from recsys.evaluation.curve import kshot_lists
 from recsys.evaluation.intervals import bootstrap_mean
@@ -37,12 +36,6 @@ def run(context: StepContext) -> Summary:
     settings = context.config.evaluate
     log = open_prepared(context.inputs["prepare"])
     cases = test_cases(context, log)
-    if len(cases) == 0:
-        raise UserError(
-            f"0 cold test users with more than {max(settings.shots)} events and something new after them, among "
-            f"{log.info.users:,} users and {log.info.items:,} items, at least 1 is needed; lower the largest of "
-            "evaluate.shots, move the cut (prepare.split.test_from or test_share) or bring a larger log"
-        )
     lists, tuned = all_lists(context, log, cases)
     per_user = {
         name: {k: quality(ranked, cases.query) for k, ranked in by_shots.items()}
@@ -193,4 +186,5 @@ STEP = Step(
         "evaluate": config.evaluate,
         "temperature": config.pretrain.temperature,
     },
+    early={"prepare": require_test_cases},
 )

@@ -66,11 +66,15 @@ def run_steps(
         replace_text(folder.root / "config.json", config.model_dump_json(indent=2) + "\n")
         made: dict[str, Manifest] = {}
         outcomes = []
-        for step in in_order(steps, wanted):
+        ordered = in_order(steps, wanted)
+        for place, step in enumerate(ordered):
             outcome = _bring_up_to_date(
                 config, step, folder, made, console, partial(judge, step.name), force=step.name in force
             )
             outcomes.append(outcome)
+            for later in ordered[place + 1 :]:
+                if step.name in later.early:
+                    later.early[step.name](config, outcome.folder)
         return outcomes
 
 

@@ -71,6 +71,9 @@ class Step:
     inputs: tuple[str, ...] = ()
     settings: Callable[[RunConfig], Settings] = _nothing  # a change of these makes the artifact stale
     sources: Callable[[RunConfig], tuple[Path, ...]] = _no_sources  # files and folders from outside the run
+    early: Mapping[str, Callable[[RunConfig, Path], None]] = field(
+        default_factory=dict
+    )  # an input step -> what refuses its artifact as soon as it is there, before steps between spend hours
     still_holds: Callable[[RunConfig, Path], bool] = _always  # for effects outside the step's folder
     version: int = 1  # raised when the code comes to mean something else
 

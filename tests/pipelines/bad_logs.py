@@ -108,7 +108,7 @@ def changed(rows: list[Row], every: int = 1, **fields: object) -> list[Row]:
 
 def write_events(folder: Path, rows: list[Row]) -> None:
     """Write the event table of canonical tables."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     columns: dict[str, pa.Array] = {
         "event_id": pa.array([f"e{place}" for place in range(len(rows))], pa.string()),
         "timestamp": pa.array([row.second for row in rows], pa.int64()).cast(pa.timestamp("s", tz="UTC")),

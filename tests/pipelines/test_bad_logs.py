@@ -48,6 +48,7 @@ def recsys(
         prepare: str = "",
         bad_share: float = 0.01,
         items: pa.Table | None = None,
+        words: tuple[str, ...] = (),
     ) -> tuple[int, str, Path]:
         write_events(tmp_path / "log", rows)
         if items is not None:
@@ -56,7 +57,7 @@ def recsys(
         config.write_text(
             TOML.format(home=tmp_path, split=split, tables=tables, prepare=prepare, bad_share=bad_share)
         )
-        monkeypatch.setattr(sys, "argv", ["recsys", command, "--config", str(config)])
+        monkeypatch.setattr(sys, "argv", ["recsys", command, "--config", str(config), *words])
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # of numbers that are none, before they spread
             with pytest.raises(SystemExit) as leave:
@@ -138,9 +139,7 @@ def test_a_strange_log_is_learnt_from_with_finite_numbers(name: str, recsys: Com
     assert_learnt(folder)
 
 
-SMALL = (
-    r"0 cold test users with more than 2 events .* at least 1 is needed; lower the largest of evaluate\.shots"
-)
+SMALL = r"0 cold test users with more than 2 events .* at least 1 is needed; .*no evaluate\.shots would do: "
 NO_WINDOWS = r"there are 0 windows to learn from, .* must be 1 or more: histories need 2 events"
 REFUSED: dict[str, tuple[str, list[Row], dict[str, object], str]] = {
     "every value is NaN": (
@@ -209,6 +208,19 @@ def test_a_log_that_cannot_be_used_is_refused_in_one_line(name: str, recsys: Com
     last = err.strip().splitlines()[-1]
     assert re.search(line, last), err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "run"])
+def test_short_histories_are_refused_before_training_with_shots_that_do(
+    command: str, recsys: Callable[..., tuple[int, str, Path]]
+) -> None:
+    short = log(users=20, events=2)
+    code, err, folder = recsys(command, short)
+    assert code == 2
+    assert "the longest history of one has 2 events; give --set 'evaluate.shots=[0, 1]'" in err
+    assert not (folder / "pretrain").exists()
+    code, err, _ = recsys("evaluate", short, words=("--set", "evaluate.shots=[0, 1]"))
+    assert code == 0, err
 
 
 SERVED: dict[str, tuple[list[Row], dict[str, object]]] = {
