@@ -11,7 +11,7 @@ from recsys.datasets import sources
 from recsys.datasets.adapter import EventBatch
 from recsys.datasets.canonical import BAD_TIME, NULLABLE, canonical, constant
 from recsys.datasets.mapping import Mapping, SideTable, load_mapping
-from recsys.datasets.parsing import as_number, as_position, as_text, as_time, flat
+from recsys.datasets.parsing import as_filled, as_number, as_position, as_text, as_time, flat
 from recsys.errors import UserError
 from recsys.types import BoolArray
 
@@ -111,7 +111,7 @@ class MappedFileAdapter:
             elif NULLABLE.field(key).type == pa.float64():
                 columns[key], refused[f"unparsable {key}"] = as_number(column)
             else:
-                columns[key] = as_text(column)
+                columns[key] = as_filled(column)
         columns[c.EVENT_TYPE] = self._event_types(columns.get(c.EVENT_TYPE), rows)
         if c.EVENT_ID not in columns:
             columns[c.EVENT_ID] = _made_up_ids(columns)

@@ -16,6 +16,9 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 _PER_SECOND: Final[dict[TimeUnit, int]] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
+# a missing cell as pandas writes it into text; "Nan" may be somebody's name
+_GAPS: Final = ("nan", "NaN")
+
 _BEYOND_ARROW: Final = ("%f", "%z", "%Z")  # pyarrow's strptime knows neither fractions nor zones
 
 
@@ -47,23 +50,34 @@ def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
+def as_filled(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column as text in which what pandas writes for a missing cell is null too."""
+    text = as_text(column)
+    gone = pc.is_in(text, value_set=pa.array(_GAPS, pa.string()))
+    return pc.if_else(gone, pa.scalar(None, pa.string()), text)
+
+
 def as_number(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray]:
-    """Return a column as float64 with nulls, and which rows held something that is no number."""
+    """Return a column as float64 with nulls, NaN among them, and which rows held something that is no number."""
     column = flat(column)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         try:
-            return column.cast(pa.float64(), safe=False), np.zeros(len(column), dtype=np.bool_)
+            numbers = column.cast(pa.float64(), safe=False)
         except pa.ArrowNotImplementedError:
             return pa.nulls(len(column), pa.float64()), np.asarray(column.is_valid())
-    text = as_text(column)
+        return _without_nan(numbers), np.zeros(len(column), dtype=np.bool_)
+    text = as_filled(column)
     try:
         numbers = text.cast(pa.float64())
     except pa.ArrowInvalid:
         # only a batch with an unreadable value takes the slower road
         coerced = pd.to_numeric(text.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        spelled_nan = np.asarray(pc.fill_null(pc.equal(pc.utf8_lower(text), "nan"), False))
-        numbers = pa.array(coerced, mask=np.isnan(coerced) & ~spelled_nan)
-    return numbers, _lost(text, numbers)
+        numbers = pa.array(coerced, mask=np.isnan(coerced))
+    return _without_nan(numbers), _lost(text, numbers)
+
+
+def _without_nan(numbers: pa.Array) -> pa.Array:
+    return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
 
 
 def as_position(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray]:

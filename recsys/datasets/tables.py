@@ -11,7 +11,7 @@ from recsys import columns as c
 from recsys.datasets import sources
 from recsys.datasets.adapter import EventBatch
 from recsys.datasets.canonical import BAD_POSITION, BAD_TIME, canonical
-from recsys.datasets.parsing import as_number, as_position, as_text, as_time
+from recsys.datasets.parsing import as_filled, as_number, as_position, as_time
 from recsys.errors import UserError
 from recsys.logs.schema import EVENTS
 from recsys.types import BoolArray
@@ -137,5 +137,5 @@ def _events(batch: sources.SourceBatch) -> tuple[pa.Table, dict[str, BoolArray]]
         elif EVENTS.field(name).type == pa.float64():
             columns[name], refused[f"unparsable {name}"] = as_number(column)
         else:
-            columns[name] = as_text(column)
+            columns[name] = as_filled(column)
     return canonical(columns, batch.table.num_rows), refused

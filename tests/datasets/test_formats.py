@@ -1,6 +1,9 @@
 """What each format means, on small logs worked out by hand."""
 
+import json
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import LogConfig
@@ -108,3 +111,39 @@ def test_a_mapping_names_types_sessions_and_items(tmp_path, samples):
     }
     assert items["x"] == {"item_id": "x", "weight": 1.5, "title": "Red ball", "categories": ["toys", "round"]}
     assert items["z"]["categories"] is None
+
+
+MAPPING = """
+event_type = "click"
+session_gap_minutes = 30
+columns = { user_id = "who", item_id = "what", timestamp = "when", value = "paid" }
+"""
+GAPS = [
+    {"who": "ann", "what": "x", "when": "2020-01-01", "paid": float("nan")},
+    {"who": "nan", "what": "x", "when": "2020-01-01", "paid": 1.0},
+    {"who": "bob", "what": "NaN", "when": "2020-01-01", "paid": 1.0},
+    {"who": "Nan", "what": "y", "when": "2020-01-01", "paid": 2.0},
+]
+
+
+def write_gaps(kind: str, tmp_path) -> None:
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(GAPS), tmp_path / "log.parquet")
+    elif kind == "jsonl":  # as json writes a NaN, which is no JSON
+        (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row) for row in GAPS))
+    else:
+        lines = [",".join(GAPS[0]), *(",".join(map(str, row.values())) for row in GAPS)]
+        (tmp_path / "log.csv").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_a_nan_is_a_missing_value_and_no_id(tmp_path, kind):
+    write_gaps(kind, tmp_path)
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    log = LogConfig(
+        format="file", path=tmp_path / f"log.{kind}", mapping=tmp_path / "mapping.toml", max_bad_share=0.5
+    )
+    info = export_tables(log, tmp_path / "exported")
+    assert info.quarantined == {"missing user id": 1, "missing item id": 1}
+    rows = pq.read_table(tmp_path / "exported" / "events.parquet").to_pylist()
+    assert {(row["user_id"], row["value"]) for row in rows} == {("ann", None), ("Nan", 2.0)}

@@ -2,11 +2,10 @@
 
 from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.datasets.parsing import as_number, as_position, as_text, as_time
+from recsys.datasets.parsing import as_filled, as_number, as_position, as_text, as_time
 from recsys.errors import UserError
 
 NEW_YEAR = datetime(2020, 1, 1, tzinfo=UTC)
@@ -39,11 +38,20 @@ def test_unreadable_numbers_are_marked_and_missing_ones_are_not():
     assert bad.tolist() == [False, False, False, True, False, False]
 
 
-def test_a_written_nan_stays_a_nan_beside_an_unreadable_cell():
-    numbers, bad = as_number(pa.array(["NaN", "inf", "one"]))
-    assert np.isnan(numbers[0].as_py())
-    assert np.isinf(numbers[1].as_py())
-    assert bad.tolist() == [False, False, True]
+@pytest.mark.parametrize("last", ["one", "1"])
+def test_a_nan_is_a_missing_number_also_beside_an_unreadable_cell(last):
+    numbers, bad = as_number(pa.array(["NaN", "nan", "inf", last]))
+    assert numbers.to_pylist()[:3] == [None, None, float("inf")]
+    assert bad.tolist() == [False, False, False, last == "one"]
+    numbers, bad = as_number(pa.array([float("nan"), float("inf"), None, 2.0]))
+    assert numbers.to_pylist() == [None, float("inf"), None, 2.0]
+    assert not bad.any()
+
+
+def test_what_pandas_writes_for_a_missing_id_is_none():
+    assert as_filled(pa.array(["a", "nan", " NaN ", "Nan", "", None])).to_pylist() == [
+        "a", None, None, "Nan", None, None,
+    ]  # fmt: skip
 
 
 def test_columns_that_are_no_numbers_are_marked_everywhere_but_where_empty():

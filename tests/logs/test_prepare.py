@@ -196,7 +196,7 @@ def test_refused_rows_stand_in_the_quarantine_with_number_and_reason(write_log, 
         ("q2", "ann", "s1", "x", "wave", 5, None),
         ("q3", "ann", "s1", None, "click", 5, None),
         ("q4", "ann", None, "x", "click", 5, None),
-        ("q5", "ann", "s1", "x", "click", 5, float("nan")),
+        ("q5", "ann", "s1", "x", "click", 5, float("inf")),
         ("q6", "ann", "s1", "x", "click", 10**11, None),
         ("a1", "ann", "s1", "x", "click", 1 * HOUR, None),
     ]

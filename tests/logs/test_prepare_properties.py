@@ -114,5 +114,5 @@ def is_sound(event: tuple) -> bool:
         session is not None
         and item in ("x", "y")
         and kind in ("click", "purchase", "impression")
-        and value in (None, 1.0, -2.5)
+        and value != float("inf")  # a NaN is a missing value
     )

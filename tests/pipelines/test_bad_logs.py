@@ -99,7 +99,8 @@ FEATURES = pa.table(
     }
 )
 LEARNABLE: dict[str, tuple[list[Row], dict[str, object]]] = {
-    "some values are NaN": (changed(log(), 9, value=NAN), {"tables": VALUED, "bad_share": 0.2}),
+    "some values are NaN": (changed(log(), 9, value=NAN), {"tables": VALUED, "bad_share": 0.0}),
+    "every value is NaN": (changed(log(), value=NAN), {"tables": VALUED, "bad_share": 0.0}),
     "no value where rewards hang on it": (changed(log(), value=None), {"tables": VALUED}),
     "values beyond all bounds": (changed(log(), 3, value=1e308), {"tables": VALUED}),
     "one event type": (log(kinds=["click"]), {"tables": ONE_TYPE}),
@@ -142,9 +143,9 @@ def test_a_strange_log_is_learnt_from_with_finite_numbers(name: str, recsys: Com
 SMALL = r"0 cold test users with more than 2 events .* at least 1 is needed; .*no evaluate\.shots would do: "
 NO_WINDOWS = r"there are 0 windows to learn from, .* must be 1 or more: histories need 2 events"
 REFUSED: dict[str, tuple[str, list[Row], dict[str, object], str]] = {
-    "every value is NaN": (
+    "every value is infinite": (
         "pretrain",
-        changed(log(), value=NAN),
+        changed(log(), value=INF),
         {"tables": VALUED},
         r"72 of 72 rows \(100\.0%\) were refused, above max_bad_share 0\.01; most often: value not finite \(72\); "
         r"see .*quarantine\.csv, then mend the log or raise max_bad_share",
@@ -157,7 +158,7 @@ REFUSED: dict[str, tuple[str, list[Row], dict[str, object], str]] = {
     ),
     "nothing is left after cleaning": (
         "pretrain",
-        changed(log(), value=NAN),
+        changed(log(), value=INF),
         {"tables": VALUED, "bad_share": 1.0},
         r"holds no usable event \(72 rows read\); check the path and the format",
     ),
