@@ -1,5 +1,6 @@
 """Any log in CSV, Parquet or JSON Lines (one file, or a folder of parts), read by a small mapping."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from recsys.datasets.parsing import as_filled, as_number, as_position, as_text, 
 from recsys.errors import UserError
 from recsys.types import BoolArray
 
+_SEPARATORS = (";", "\t", "|", ",")
 _REMEDY = "name the right column in the mapping"
 
 
@@ -35,15 +37,14 @@ class MappedFileAdapter:
         self._named = {
             key: name for key, name in self._mapping.columns.model_dump().items() if name is not None
         }
-        self._is_json = not self._parts[0].name.lower().endswith((".parquet", ".csv", ".csv.gz"))
+        self._style = sources.separated(self._parts[0], self._mapping.separator)
         for part in self._parts:
-            names = sources.column_names(part)
             needed = (
                 [self._named[key] for key in (c.ITEM_ID, c.TIMESTAMP)]
-                if self._is_json
+                if sources.is_json(part)
                 else self._named.values()
             )
-            sources.require_columns(names, list(needed), part, _REMEDY)
+            _require(sources.column_names(part, self._style), list(needed), part)
         self.source = str(path)
 
     @property
@@ -61,7 +62,7 @@ class MappedFileAdapter:
         before = 0
         for part in self._parts:
             last = 0
-            for batch in sources.stream(part, self._batch_rows, columns=list(self._named.values())):
+            for batch in sources.stream(part, self._batch_rows, self._style, list(self._named.values())):
                 last += batch.read
                 yield self._events(batch, before)
             before += last
@@ -71,7 +72,7 @@ class MappedFileAdapter:
         table = self._mapping.items
         if table is None:
             return None
-        columns = self._side_table(table, c.ITEM_ID)
+        columns = self._side_table(table, c.ITEM_ID, "items")
         if table.title is not None:
             columns[c.TITLE] = as_text(columns.pop(table.title))
         if table.categories is not None:
@@ -84,13 +85,13 @@ class MappedFileAdapter:
     def users(self) -> pa.Table | None:
         """Return the mapping's user table, if it names one."""
         table = self._mapping.users
-        return None if table is None else pa.table(self._side_table(table, c.USER_ID))
+        return None if table is None else pa.table(self._side_table(table, c.USER_ID, "users"))
 
-    def _side_table(self, side: SideTable, key: str) -> dict[str, pa.Array]:
+    def _side_table(self, side: SideTable, key: str, section: str) -> dict[str, pa.Array]:
         path = self._beside / side.path
-        table = sources.read_all(path)
+        table = sources.read_all(path, sources.separated(path, side.separator))
         needed = [name for name in (side.id, side.title, side.categories) if name is not None]
-        sources.require_columns(table.column_names, needed, path, _REMEDY)
+        _require(table.column_names, needed, path, f", under [{section}]")
         columns = {key: as_text(table[side.id])}
         for name in table.column_names:
             if name != side.id:
@@ -145,9 +146,16 @@ def _parts(path: Path) -> list[Path]:
     sources.require_file(path, "log")
     if not path.name.lower().endswith(sources.SUFFIXES):
         raise UserError(
-            f"{path} has an unknown ending, must be one of {', '.join(sources.SUFFIXES)}; rename it"
+            f"{path} has an unknown ending, must be one of {', '.join(sources.SUFFIXES)}; write it as one of them"
         )
     return [path]
+
+
+def _require(names: list[str], needed: list[str], path: Path, place: str = "") -> None:
+    """Raise UserError if a column is missing; one name with separators in it is a header that was not split."""
+    unsplit = [mark for mark in _SEPARATORS if len(names) == 1 and mark in names[0]]
+    remedy = f"write separator = {json.dumps(unsplit[0])} in the mapping{place}" if unsplit else _REMEDY
+    sources.require_columns(names, needed, path, remedy)
 
 
 def _typed(column: pa.ChunkedArray) -> pa.Array:

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -33,6 +34,9 @@ class TimeStyle(Frozen):
     unit: TimeUnit | None = None
 
 
+Separator = Annotated[str, Field(min_length=1, max_length=1)]
+
+
 class SideTable(Frozen):
     """An item or user file; columns that are not named here are kept under their own names."""
 
@@ -41,12 +45,14 @@ class SideTable(Frozen):
     title: str | None = None
     categories: str | None = None
     category_separator: str = "|"
+    separator: Separator | None = None  # of its columns, in a CSV
 
 
 class Mapping(Frozen):
     """One log, described."""
 
     columns: EventColumns
+    separator: Separator | None = None  # of a CSV's columns; a tab in .tsv, else a comma
     event_type: str | None = None  # of every event, where no column says it
     event_types: dict[str, str] = Field(
         default_factory=dict

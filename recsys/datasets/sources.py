@@ -18,7 +18,8 @@ from recsys.errors import UserError
 from recsys.types import LongArray
 
 _JSON: Final = (".jsonl", ".jsonl.gz", ".ndjson")
-SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", *_JSON)
+_TABS: Final = (".tsv", ".tsv.gz")
+SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", *_TABS, *_JSON)
 _BYTES_PER_ROW: Final = 64  # a guess, for the number of buckets only
 
 
@@ -44,6 +45,16 @@ class CsvStyle:
     quoted: bool = True
     encoding: str = "utf8"
     names: tuple[str, ...] = ()  # of a file without a header
+
+
+def separated(path: Path, separator: str | None) -> CsvStyle:
+    """Return how a delimited file is written: as is said, else by tabs if it is called so, else by commas."""
+    return CsvStyle(delimiter=separator or ("\t" if path.name.lower().endswith(_TABS) else ","))
+
+
+def is_json(path: Path) -> bool:
+    """Say whether a file holds JSON Lines, by its name."""
+    return path.name.lower().endswith(_JSON)
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -76,7 +87,7 @@ def column_names(path: Path, style: CsvStyle | None = None) -> list[str]:
     """Return the names of a file's columns, for JSON Lines those of the first row."""
     if path.suffix == ".parquet":
         return list(_parquet(path).schema_arrow.names)
-    if not path.name.lower().endswith(_JSON):
+    if not is_json(path):
         require_file(path, "CSV file")
         return _csv_header(path, style or CsvStyle())
     for batch in stream(path, 1):
@@ -88,10 +99,9 @@ def stream(
     path: Path, batch_rows: int, style: CsvStyle | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[SourceBatch]:
     """Yield a table's rows in the order of the file; raises UserError if the file cannot be read at all."""
-    name = path.name.lower()
-    if name.endswith(".parquet"):
+    if path.name.lower().endswith(".parquet"):
         yield from _stream_parquet(path, batch_rows, columns)
-    elif name.endswith(_JSON):
+    elif is_json(path):
         yield from _stream_json(path, batch_rows)
     else:
         yield from _stream_csv(path, batch_rows, style or CsvStyle())

@@ -147,3 +147,18 @@ def test_a_nan_is_a_missing_value_and_no_id(tmp_path, kind):
     assert info.quarantined == {"missing user id": 1, "missing item id": 1}
     rows = pq.read_table(tmp_path / "exported" / "events.parquet").to_pylist()
     assert {(row["user_id"], row["value"]) for row in rows} == {("ann", None), ("Nan", 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "said"),
+    [("log.csv", ";", 'separator = ";"\n'), ("log.csv", "\t", 'separator = "\\t"\n'), ("log.tsv", "\t", "")],
+)
+def test_columns_are_separated_as_the_mapping_or_the_ending_says(tmp_path, name, mark, said):
+    (tmp_path / name).write_text("who,what,when,paid\nann,x,2020-01-01,1.5\n".replace(",", mark))
+    (tmp_path / "names.csv").write_text("what;title\nx;Red ball\n")
+    side = '[items]\npath = "names.csv"\nid = "what"\ntitle = "title"\nseparator = ";"\n'
+    (tmp_path / "mapping.toml").write_text(said + MAPPING + side)
+    log = LogConfig(format="file", path=tmp_path / name, mapping=tmp_path / "mapping.toml")
+    [row] = events(log, tmp_path).values()
+    assert (row["user_id"], row["item_id"], row["value"]) == ("ann", "x", 1.5)
+    assert open_log(log).items().to_pylist() == [{"item_id": "x", "title": "Red ball"}]

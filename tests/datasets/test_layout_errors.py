@@ -112,3 +112,19 @@ def test_item_tables_without_a_key_or_with_one_twice_are_refused(tmp_path, sampl
         pq.write_table(as_strings(["item_id"], [(one,) for one in ids]), tmp_path / "items.parquet")
         with pytest.raises(UserError, match=message):
             prepare(PrepareConfig(log=log), 7, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("mark", "written"), [(";", '";"'), ("\t", r'"\\t"'), ("|", r'"\|"')])
+def test_a_header_that_was_not_split_names_its_separator(tmp_path, mark, written):
+    (tmp_path / "log.csv").write_text("u,i,t\n1,2,3\n".replace(",", mark))
+    mapping = tmp_path / "mapping.toml"
+    names = 'user_id = "u"\nitem_id = "i"\ntimestamp = "t"\n'
+    mapping.write_text(f'event_type = "click"\nsession_gap_minutes = 1\n[columns]\n{names}')
+    with pytest.raises(UserError, match=f"; write separator = {written} in the mapping$"):
+        open_log(LogConfig(format="file", path=tmp_path / "log.csv", mapping=mapping))
+    (tmp_path / "log.csv").write_text("u,i,t\n1,2,3\n")
+    (tmp_path / "names.csv").write_text("i,title\n2,Ball\n".replace(",", mark))
+    mapping.write_text(mapping.read_text() + '[items]\npath = "names.csv"\nid = "i"\n')
+    log = open_log(LogConfig(format="file", path=tmp_path / "log.csv", mapping=mapping))
+    with pytest.raises(UserError, match=rf"; write separator = {written} in the mapping, under \[items\]$"):
+        log.items()

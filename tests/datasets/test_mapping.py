@@ -36,6 +36,7 @@ def test_a_short_mapping_is_enough(tmp_path):
             "[time]\nformat = '%Y'\nunit = 's'\n[columns]",
             "give time.format or time.unit, not both",
         ),
+        ("[columns]", "separator = ', '\n[columns]", "separator: String should have at most 1 character"),
         ("[columns]", "colour = 1\n[columns]", "colour: Extra inputs are not permitted"),
     ],
 )
