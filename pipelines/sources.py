@@ -29,7 +29,8 @@ class SourceHashes:
         for order, path in enumerate(paths):
             if not path.exists():
                 raise UserError(
-                    f"nothing at {path}; check the path in the config or the mapping, or give it with --set"
+                    f"nothing at {path}; write the right path into a copy of the config or into the mapping, or give "
+                    "it with every command by --set prepare.log.path=PATH"
                 )
             names = files_below(path) if path.is_dir() else [Path()]
             for name in names:

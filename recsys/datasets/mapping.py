@@ -80,7 +80,10 @@ def load_mapping(path: Path) -> Mapping:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no mapping at {path}; write one as docs/logs.md shows") from None
+        raise UserError(
+            f"no mapping at {path}; name yours in a copy of the config ([prepare.log] mapping), or with every command "
+            "by --set prepare.log.mapping=FILE; docs/logs.md shows one"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     try:
