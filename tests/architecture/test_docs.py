@@ -1,0 +1,25 @@
+"""What the pages tell a reader to type: one form of the command."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_command_is_written_in_one_form(page: Path) -> None:
+    assert "bin/recsys" not in page.read_text(encoding="utf-8")
+
+
+def test_the_readme_puts_the_command_on_the_path_before_it_is_used() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = re.search(r"^(\$ )?recsys ", text, re.MULTILINE)
+    assert first is not None
+    assert 0 <= text.find("source .venv/bin/activate") < first.start()
