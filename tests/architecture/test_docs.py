@@ -1,6 +1,7 @@
-"""What the pages tell a reader to type: one form of the command."""
+"""What the pages tell a reader to type: one form of the command, folders that git leaves alone."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,14 @@ def test_the_readme_puts_the_command_on_the_path_before_it_is_used() -> None:
     first = re.search(r"^(\$ )?recsys ", text, re.MULTILINE)
     assert first is not None
     assert 0 <= text.find("source .venv/bin/activate") < first.start()
+
+
+@pytest.mark.parametrize(
+    "made", ["live/keys.json", "live/default.sqlite", "log/events.parquet", "runs/x", "registry/x"]
+)
+def test_what_the_pages_have_written_is_nothing_to_commit(made: str) -> None:
+    asked = ["git", "check-ignore", "--quiet", "--no-index", made]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 128:
+        pytest.skip("no checkout")
+    assert done.returncode == 0, f"{made} would be committed; name its folder in .gitignore"
