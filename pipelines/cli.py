@@ -223,6 +223,9 @@ def recommend(
     no_adapt: Annotated[
         bool, typer.Option("--no-adapt", help="Rank by the session's state alone, without fast weights.")
     ] = False,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Show the best items in order; else the list is drawn as served.")
+    ] = False,
     alias: Annotated[
         str | None,
         typer.Option("--alias", help="Ask this alias or version of the registry, not the run's own bundle."),
@@ -241,7 +244,7 @@ def recommend(
     resolved = resolve_limited(config, overrides or [])
     from pipelines.recommend import recommend as show
 
-    show(resolved, user=user, items=taken, n=n, adapt=not no_adapt, alias=alias)
+    show(resolved, user=user, items=taken, n=n, adapt=not no_adapt, greedy=greedy, alias=alias)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ def recommend(
     items: Sequence[str] | None,
     n: int,
     adapt: bool,
+    greedy: bool = False,
     alias: str | None = None,
 ) -> None:
     """Print a list for a user of the run's log, or for a visitor who took some items.
@@ -48,10 +49,16 @@ def recommend(
         if known is None:
             say(console, f"{user} is not in the log: a cold user with no events")
         history = recommender.history([]) if known is None else known
-    given = recommender.recommend(history, n, seed=config.seed, adapt=adapt)
+    given = recommender.recommend(history, n, seed=config.seed, adapt=adapt, greedy=greedy)
     if not adapt and given.served_by == "policy":
         say(console, "--no-adapt changes nothing: a baseline ranks here, and has nothing to adapt")
     console.print(_table(recommender, given))
+    if not greedy and recommender.exploration.kind != "greedy":
+        say(
+            console,
+            f"drawn by {given.policy}, as the endpoint draws, with seed {config.seed} (another: --set seed=1); "
+            "--greedy shows the best in order",
+        )
 
 
 def _of_run(run: Path) -> Recommender:

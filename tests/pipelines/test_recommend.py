@@ -13,7 +13,7 @@ import pytest
 from pipelines import cli
 from recsys import recommender as served
 from recsys.catalogue import Catalogue
-from recsys.config import LogConfig, PrepareConfig, SplitConfig
+from recsys.config import ExplorationConfig, LogConfig, PrepareConfig, SplitConfig
 from recsys.logs.prepare import prepare
 from recsys.logs.prepared import open_prepared
 from recsys.logs.schema import EVENTS
@@ -30,6 +30,8 @@ class FakeRecommender:
     catalogue = Catalogue(
         ITEMS, ("Apple", "Bread", "Cake"), ((),) * 3, np.zeros(3, np.float32), np.ones(3, bool)
     )
+
+    exploration = ExplorationConfig()
 
     def __init__(self) -> None:
         self.histories: list[History] = []
@@ -91,11 +93,21 @@ def test_a_known_user_is_asked_for_with_what_the_log_holds(
     assert [items[item] for item in history.item] == ["apple", "bread", "cake[/b]"]
     assert (np.diff(history.timestamp) > 0).all()
     assert history.session.tolist() == [0, 1, 1]
-    assert fake.asked[0] == {"seed": 7, "adapt": True}
+    assert fake.asked[0] == {"seed": 7, "adapt": True, "greedy": False}
     printed = capsys.readouterr().out
     for word in ("apple", "Bread", "1.0000", "0.5000", "adapted, 3 support events, greedy[1]"):
         assert word in printed
     assert "Cake" not in printed
+
+
+def test_a_drawn_list_says_so_and_how_to_see_the_best(
+    fake: FakeRecommender, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(monkeypatch, "--items", "bread") == 0
+    assert "drawn by greedy[1], as the endpoint draws, with seed 7" in capsys.readouterr().out
+    assert ask(monkeypatch, "--items", "bread", "--greedy") == 0
+    assert [asked["greedy"] for asked in fake.asked] == [False, True]
+    assert "drawn by" not in capsys.readouterr().out
 
 
 def test_an_unknown_user_is_cold_and_told_so(
