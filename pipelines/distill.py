@@ -16,7 +16,7 @@ import torch
 
 from pipelines.cases import validation_cases
 from pipelines.manifest import read_manifest
-from pipelines.metatrain import curve_text, table_of
+from pipelines.metatrain import curve_text, curve_title, table_of
 from pipelines.outer_loop import fresh_head
 from pipelines.publish import AGREEMENT
 from pipelines.steps import Step, StepContext, Summary
@@ -63,7 +63,7 @@ def run(context: StepContext) -> Summary:
     def curve(of: Learner) -> Curve:
         return kshot_curve(of.network, of.table, of.prior, cases, shots, evaluate.cutoff, discount)
 
-    context.log(f"teacher: validation NDCG@{evaluate.cutoff} {curve_text(shots, *curve(members[0]).mean())}")
+    context.log(f"teacher: {curve_title(evaluate.cutoff)}: {curve_text(shots, *curve(members[0]).mean())}")
     histories = trainable(log, identified_only=config.pretrain.identified_only)
     best = BestEpoch(settings.patience)
     update = 0

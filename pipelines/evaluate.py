@@ -58,7 +58,7 @@ def run(context: StepContext) -> Summary:
         },
         "slices": {
             "basket_completion": slice_table(context, lists, cases.basket_completion),
-            "next_invoice": slice_table(context, lists, cases.next_session),
+            "next_session": slice_table(context, lists, cases.next_session),
         },
         "baselines": tuned,
     }

@@ -9,7 +9,7 @@ import torch
 
 from pipelines import evaluate
 from pipelines.cases import test_cases, validation_cases
-from pipelines.metatrain import curve_text, table_of
+from pipelines.metatrain import curve_text, curve_title, table_of
 from pipelines.parent import Parent
 from pipelines.publish import BUNDLE, CONTINUITY, EVALUATION
 from pipelines.steps import StepContext, Summary
@@ -82,8 +82,8 @@ def tune_student(context: StepContext, parent: Parent) -> Summary:
 
     def offer(epoch: int) -> float:
         curve = kshot_curve(student, table, prior, cases, shots, evaluated.cutoff, discount)
-        when = f"epoch {epoch + 1}" if epoch >= 0 else "before"
-        context.log(f"{when}: validation {curve_text(shots, *curve.mean())}")
+        told = f"epoch {epoch + 1}: validation" if epoch >= 0 else f"before: {curve_title(evaluated.cutoff)}:"
+        context.log(f"{told} {curve_text(shots, *curve.mean())}")
         quality = float(curve.adapted.mean())
         best.offer(quality, [student, prior], epoch)
         return quality

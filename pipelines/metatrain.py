@@ -53,7 +53,7 @@ def run(context: StepContext) -> Summary:
     best = BestEpoch(settings.patience)
     before, adapted, unadapted = quality()
     best.offer(before, [network, head], -1)
-    context.log(f"before: validation NDCG@{config.evaluate.cutoff} {curve_text(shots, adapted, unadapted)}")
+    context.log(f"before: {curve_title(config.evaluate.cutoff)}: {curve_text(shots, adapted, unadapted)}")
     update = 0
     for epoch in range(settings.epochs):
         context.progress.start(loop.batches, "batch", f"epoch {epoch + 1}")
@@ -118,6 +118,11 @@ def table_of(network: QNetwork, head: AdaptationHead | None) -> ItemTable:
         items = torch.arange(len(bias))
         features = torch.zeros(len(bias), 1) if head is None else head.item_features(items)
         return ItemTable.of(vectors, bias * network.temperature, features)
+
+
+def curve_title(cutoff: int) -> str:
+    """Return what the figures of `curve_text` are."""
+    return f"validation NDCG@{cutoff} after k events (in parentheses by the session's state alone)"
 
 
 def curve_text(shots: tuple[int, ...], adapted: np.ndarray, unadapted: np.ndarray) -> str:

@@ -18,7 +18,7 @@ from recsys.config import RunConfig
 POLICIES = ("adapted", "unadapted", "popularity", "item_knn")  # in this order; evaluation.json holds more
 RIVALS = ("item_knn", "unadapted")  # differences are paired, user by user; the first is the harder one
 HEADERS = {"popularity": "popular", "item_knn": "item-knn"}
-QUESTIONS = {"basket_completion": "same basket"}
+QUESTIONS = {"basket_completion": "same session"}  # a basket or invoice, where the log has such
 WIDE = 104  # characters that both differences need
 MODEL_SUFFIX = ".safetensors"
 INDEX_SUFFIXES = (".faiss", ".index")

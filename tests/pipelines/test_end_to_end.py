@@ -55,8 +55,22 @@ def test_a_run_ends_with_one_table_where_things_are_and_a_request_to_paste(
     undisturbed: tuple[Path, str],
 ) -> None:
     printed = undisturbed[1]
-    for word in ("adapted", "unadapted", "popular", "item-knn", "k = 10", "model (MB)", "all steps (s)"):
+    for word in (
+        "adapted",
+        "unadapted",
+        "popular",
+        "item-knn",
+        "k = 10",
+        "model (MB)",
+        "all steps (s)",
+        "next session",
+    ):
         assert word in printed
+    for step in ("before", "teacher"):  # what the figures in parentheses are
+        assert (
+            f"{step}: validation NDCG@10 after k events (in parentheses by the session's state alone): k=0"
+            in printed
+        )
     assert re.search(r"curl -s http://127\.0\.0\.1:8000/v1/recommend .*somebody-new", printed)
 
 

@@ -30,7 +30,7 @@ def evaluation() -> dict[str, Any]:
     return {
         "policies": policies(),
         "paired": {"5": {"adapted_minus_item_knn": metric(0.02), "other": metric(0.5)}, "seed": 1},
-        "slices": {"basket_completion": policies(), "next_invoice": {"adapted": {"0": {}}}},
+        "slices": {"basket_completion": policies(), "next_session": {"adapted": {"0": {}}}},
         "users": 321,
         "split": "time, from 2011-09-01",
         "more": {},
@@ -87,7 +87,7 @@ def test_quality_sizes_and_times_are_in_one_table(tmp_path: Path) -> None:
         "0.110",
         "+0.020 [+0.010, +0.030]",
     ]
-    assert row(lines, "k = 0", "same basket")[1:] == ["0.120", "0.140", "0.110"]
+    assert row(lines, "k = 0", "same session")[1:] == ["0.120", "0.140", "0.110"]
     assert row(lines, "model (MB)")[1] == "1.50"
     assert row(lines, "index (MB)")[1] == "0.25"
     assert row(lines, "prepare (s)")[1:] == ["1.5", "kept"]
