@@ -1,6 +1,7 @@
 """Baseline: a bundle whose lists are ranked by a fitted baseline, measured as it is served, for the registry."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from pipelines.index import served_state
 from pipelines.manifest import read_manifest
 from pipelines.progress import say
 from pipelines.publish import EVALUATION
-from pipelines.runner import run_steps
+from pipelines.runner import Outcome, run_steps
 from pipelines.serve import served_version
 from pipelines.stages import all_steps
 from pipelines.steps import Step, StepContext, Summary
@@ -81,6 +82,7 @@ def run(context: StepContext) -> Summary:
     found = tuned.report()["validation_ndcg"]
     return {
         "validation_ndcg": "unknown" if found is None else found,
+        "validation_users": len(validation),
         "trials": tuned.trials,
         "bundle_bytes": size,
     }
@@ -109,6 +111,26 @@ def evaluated(context: StepContext, log: PreparedLog, package: Path) -> dict[str
         "cutoff": settings.cutoff,
         "policies": {kind: intervals(context, per_user)},
     }
+
+
+def _options_line(config: RunConfig, made: Outcome) -> str:
+    """Return what was chosen, and by what."""
+    evaluation = json.loads((made.folder / PACKAGE / EVALUATION).read_text(encoding="utf-8"))
+    settings = evaluation["baselines"][config.baseline.kind]["settings"]
+    options = ", ".join(f"{name}={value}" for name, value in _flat(settings))
+    tried, found, users = (
+        made.summary.get(name, "?") for name in ("trials", "validation_ndcg", "validation_users")
+    )
+    chosen = f"the best of {tried} tried" if tried else "as given"
+    return f"{options}; {chosen}, NDCG@{config.evaluate.cutoff} {found} on {users} validation users"
+
+
+def _flat(settings: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", f"{value:.4g}" if isinstance(value, float) else value
 
 
 def write_json(path: Path, content: object) -> None:
@@ -155,6 +177,7 @@ def make(config: RunConfig, console: Console, *, promote: bool, force: bool) -> 
     version = registry.publish(outcomes[-1].folder / PACKAGE, publish.name)
     said = Console()
     say(said, f"published  {publish.name} {version}, {config.baseline.kind}, in {publish.registry}")
+    say(said, "options    " + _options_line(config, outcomes[-1]))
     if promote:
         registry.set_alias(publish.name, publish.alias, version)
         say(said, f"{publish.alias} of {publish.name} is now {version}")

@@ -1,6 +1,7 @@
 """`recsys baseline`: a version of the registry that is served, and an alias that moves only when told to."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -124,6 +125,18 @@ def test_the_alias_moves_only_when_told_to(recsys: Run) -> None:
     shown = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
     assert ("popularity" in shown[first], "champion" in shown[first]) == (True, True)
     assert ("ease" in shown[second], "champion" in shown[second]) == (True, False)
+
+
+@pytest.mark.parametrize(("trials", "chosen"), [("0", "as given"), ("3", "the best of 3 tried")])
+def test_the_chosen_options_are_said_with_what_chose_them(recsys: Run, trials: str, chosen: str) -> None:
+    words = ("baseline", "--config", "shop.toml", "--kind", "item_knn", "--trials", trials)
+    code, out, err = recsys(*words)
+    assert code == 0, err
+    [line] = [line for line in out.splitlines() if line.startswith("options ")]
+    settings = json.loads((Path("runs/shop/baseline-item_knn/package/evaluation.json")).read_text())
+    shrinkage = settings["baselines"]["item_knn"]["settings"]["shrinkage"]
+    assert f"shrinkage={shrinkage:.4g};" in line
+    assert re.search(rf"; {chosen}, NDCG@10 0\.\d+ on [1-9]\d* validation users$", line)
 
 
 def test_each_kind_is_kept_while_its_settings_stand(recsys: Run) -> None:
