@@ -1,6 +1,7 @@
 """The canonical tables of a log as frames."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Final
 
 import pandas as pd
@@ -8,9 +9,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from recsys import columns as c
+from recsys.datasets.sources import SUFFIXES
 from recsys.errors import UserError
 from recsys.logs.schema import EVENTS
 
+_SQLITE: Final = b"SQLite format 3\0"  # how such a file begins
 _NEEDED: Final = (c.TIMESTAMP, c.ITEM_ID, c.EVENT_TYPE)
 
 
@@ -19,6 +22,7 @@ def read_events(log: Path) -> pd.DataFrame:
     for inside in (log / "events.parquet", log / "events"):
         if inside.exists():
             return _events(inside)
+    _refuse_run(log)
     return _events(log)
 
 
@@ -54,11 +58,17 @@ def _events(path: Path) -> pd.DataFrame:
 
 
 def _side_table(log: Path, name: str, key: str) -> pd.DataFrame:
+    _refuse_run(log)
     table = _read(log / f"{name}.parquet", f"table of {name}")
     if key not in table.column_names:
         raise UserError(f"{log / name}.parquet has no column {key}; it needs one")
     frame: pd.DataFrame = table.to_pandas()
     return frame.set_index(key)
+
+
+def _refuse_run(log: Path) -> None:
+    if (log / "prepare").is_dir():
+        raise UserError(f"{log} is the folder of a run; give {log / 'prepare'}, its prepared log")
 
 
 def _read(path: Path, what: str) -> pa.Table:
@@ -69,5 +79,23 @@ def _read(path: Path, what: str) -> pa.Table:
     try:
         return ds.dataset(path, format="parquet").to_table()
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} is no Parquet {what} ({reason}); export it again") from None
+        raise UserError(f"{path} is no Parquet {what}; {_remedy(path, error)}") from None
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    """Return what reads a path that holds no Parquet."""
+    if path.name.lower().endswith(SUFFIXES) and path.suffix != ".parquet":
+        return (
+            f"`recsys import {path} OUT --format file --mapping MAPPING` writes tables to give (docs/logs.md)"
+        )
+    if path.is_file() and _begins_with(path, _SQLITE):
+        return (
+            "it is a live store: recsys.frames.store.read_store(sqlite3.connect(PATH)) reads it, and `GET /v1/export` "
+            "writes it as Parquet"
+        )
+    return f"export it again ({shorten(' '.join(str(error).split()), 120, placeholder=' …')})"
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start

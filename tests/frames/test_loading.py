@@ -1,5 +1,6 @@
 """`import recsys` costs nothing; what it offers reads what the project writes."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,25 @@ def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path) -> None:
         recsys.load_events(tmp_path / "text.parquet")
     with pytest.raises(UserError, match="no table of items"):
         recsys.load_items(tmp_path)
+
+
+def test_what_holds_a_log_of_another_kind_is_refused_with_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(
+        UserError, match=r"event table; `recsys import .*clicks\.csv OUT --format file --mapping"
+    ):
+        recsys.load_events(tmp_path / "clicks.csv")
+    with sqlite3.connect(tmp_path / "own.sqlite") as connection:
+        connection.execute("CREATE TABLE t (a)")
+    with pytest.raises(UserError, match=r"recsys\.frames\.store\.read_store\(sqlite3\.connect"):
+        recsys.load_events(tmp_path / "own.sqlite")
+    (tmp_path / "broken.parquet").write_text("x")
+    with pytest.raises(UserError, match=r"export it again \(.* …\)$"):
+        recsys.load_events(tmp_path / "broken.parquet")
+    for read in (recsys.load_events, recsys.load_items, recsys.load_users):
+        (tmp_path / "run" / "prepare").mkdir(parents=True, exist_ok=True)
+        with pytest.raises(UserError, match=r"run is the folder of a run; give .*run/prepare, its"):
+            read(tmp_path / "run")
 
 
 def test_a_bundle_is_found_by_folder_version_and_alias(tmp_path: Path) -> None:
