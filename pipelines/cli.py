@@ -47,14 +47,20 @@ PLACE_ERRORS: Final = (
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="The log as its publisher ships it.")],
+    source: Annotated[Path, typer.Argument(help="The log: as its publisher ships it, or one of your own.")],
     out: Annotated[Path, typer.Argument(help="Folder for the event, item and user tables.")],
-    format_: Annotated[str, typer.Option("--format", help="online-retail, complete-journey, movielens, …")],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="file (your own, with --mapping), tables, online-retail, complete-journey, movielens or open-bandit.",
+        ),
+    ],
     mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="TOML of columns, for --format file.")
+        Path | None, typer.Option("--mapping", help="TOML of columns, for --format file (docs/logs.md).")
     ] = None,
 ) -> None:
-    """Turn an official raw log into the canonical tables."""
+    """Turn a log of any format into the canonical tables of events, items and users."""
     from pipelines.importing import import_log
 
     import_log(source, out, format_, mapping)

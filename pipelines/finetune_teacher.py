@@ -13,7 +13,7 @@ import torch
 from pipelines.cases import validation_cases
 from pipelines.parent import Parent
 from pipelines.pretrain import held_out_health, return_range, validation_quality
-from pipelines.progress import PhaseReporter
+from pipelines.progress import PhaseReporter, counted_rows
 from pipelines.steps import StepContext, Summary
 from pipelines.transferring import PARENT
 from recsys.errors import UserError
@@ -55,7 +55,7 @@ def continue_log(context: StepContext, parent: Parent, continued: ContinuedLog) 
         continued,
     )
     for reason, rows in info.quarantined.items():
-        context.log(f"{rows:,} rows put aside: {reason}")
+        context.log(f"{counted_rows(rows)} put aside: {reason}")
     since = continued.first_new_second
     if before.test_from is not None:
         since = min(

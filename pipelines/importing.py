@@ -6,7 +6,7 @@ from typing import get_args
 from pydantic import ValidationError
 from rich.console import Console
 
-from pipelines.progress import PhaseReporter, say, shown
+from pipelines.progress import PhaseReporter, counted_rows, say, shown
 from recsys.config import LogConfig, LogFormat
 from recsys.errors import UserError
 from recsys.logs.export import export_tables
@@ -22,11 +22,11 @@ def import_log(source: Path, out: Path, format_: str, mapping: Path | None) -> N
     with shown(console, "import") as progress:
         info = export_tables(log, out, PhaseReporter(progress, "rows"))
     for rule, rows in info.removed_by_rule.items():
-        say(console, f"{rows:,} rows removed: {rule}")
+        say(console, f"{counted_rows(rows)} removed: {rule}")
     for reason, rows in info.quarantined.items():
-        say(console, f"{rows:,} rows put aside: {reason} (see {out / 'quarantine.csv'})")
+        say(console, f"{counted_rows(rows)} put aside: {reason} (see {out / 'quarantine.csv'})")
     say(
         console,
-        f"{info.rows_read:,} rows of {info.source} -> {info.events:,} events, {info.items:,} items, "
+        f"{counted_rows(info.rows_read)} of {info.source} -> {info.events:,} events, {info.items:,} items, "
         f"{info.users:,} users in {out}",
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.progress import PhaseReporter
+from pipelines.progress import PhaseReporter, counted_rows
 from pipelines.steps import Step, StepContext, Summary
 from recsys.config import RunConfig
 from recsys.datasets.mapping import side_tables
@@ -28,7 +28,7 @@ def run(context: StepContext, spread: Spread = spread_here) -> Summary:
         written.replace(refused)
         raise UserError(str(error).replace(str(written), str(refused))) from None
     for reason, rows in info.quarantined.items():
-        context.log(f"{rows:,} rows put aside: {reason} (see {QUARANTINE})")
+        context.log(f"{counted_rows(rows)} put aside: {reason} (see {QUARANTINE})")
     return {
         "events": info.events,
         "items": info.items,

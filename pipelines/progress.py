@@ -145,6 +145,11 @@ def show_metrics(metrics: dict[str, float]) -> str:
     return " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
 
 
+def counted_rows(rows: int) -> str:
+    """Return a number of rows in words."""
+    return f"{rows:,} row{'' if rows == 1 else 's'}"
+
+
 def say(console: Console, text: str) -> None:
     """Print one plain line: no markup, no colour guesses, no wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

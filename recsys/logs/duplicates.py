@@ -43,9 +43,9 @@ def settle(
         merged = int((~first).sum())
     elif not first.all():
         again = pa.array(order[~first])
-        quarantine.refuse_rows(
-            table[ROW].take(again).to_pylist(), [DUPLICATE] * len(again), shown.take(again)
-        )
+        kept = order[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))][~first]
+        rows, stay = (table[ROW].take(pa.array(which)).to_pylist() for which in (again, kept))
+        quarantine.refuse_rows(rows, [DUPLICATE] * len(again), shown.take(again), stay)
     return bucket.filter(pa.array(stays)), merged
 
 

@@ -6,7 +6,7 @@ Layout of the folder:
     events/part-*.parquet    the event table, sorted by (history, time)
     items.parquet            the item table; row number = item index
     users.parquet            the user table; row number = user index
-    quarantine.csv           refused rows: row number, reason, the row
+    quarantine.csv           refused rows: row number, reason, the row, the row kept of duplicates
     arrays/content.npy              (item, feature) float32
     arrays/user_attributes.npy      (user, attribute) int32, 0 = unknown
     arrays/history_offsets.npy      (history + 1,) int64

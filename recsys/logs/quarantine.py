@@ -1,4 +1,7 @@
-"""quarantine.csv: every refused row with its number, the reason and the row itself; and the counts."""
+"""quarantine.csv: every refused row with its number, the reason and the row itself; and the counts.
+
+Of a duplicate it also holds the number of the row that stands for it.
+"""
 
 import csv
 import json
@@ -30,7 +33,7 @@ class Quarantine:
         self.counts: Counter[str] = Counter()
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(["row_number", "reason", "row"])
+        self._writer.writerow(["row_number", "reason", "row", "kept_row"])
 
     def __enter__(self) -> "Quarantine":
         return self
@@ -45,15 +48,22 @@ class Quarantine:
         """Rows refused so far."""
         return self.counts.total()
 
-    def refuse(self, row: int, reason: str, text: str) -> None:
-        """Set one row aside."""
+    def refuse(self, row: int, reason: str, text: str, kept_row: int | None = None) -> None:
+        """Set one row aside; `kept_row` is the row that stands for a duplicate."""
         self.counts[reason] += 1
-        self._writer.writerow([row, reason, text])
+        self._writer.writerow([row, reason, text, kept_row])
 
-    def refuse_rows(self, rows: Sequence[int], reasons: Sequence[str], table: pa.Table) -> None:
+    def refuse_rows(
+        self,
+        rows: Sequence[int],
+        reasons: Sequence[str],
+        table: pa.Table,
+        kept_rows: Sequence[int] | None = None,
+    ) -> None:
         """Set aside rows, given as a table aligned with their numbers and reasons."""
-        for row, reason, cells in zip(rows, reasons, table.to_pylist(), strict=True):
-            self.refuse(row, reason, json.dumps(cells, default=_plain, ensure_ascii=False))
+        kept: Sequence[int | None] = kept_rows or [None] * len(rows)
+        for row, reason, cells, kept_row in zip(rows, reasons, table.to_pylist(), kept, strict=True):
+            self.refuse(row, reason, json.dumps(cells, default=_plain, ensure_ascii=False), kept_row)
 
     def take_over(self, path: Path, counts: Mapping[str, int]) -> None:
         """Set aside the rows of another quarantine's closed file, whose counts are given."""

@@ -10,6 +10,7 @@ import pytest
 
 from recsys.config import PrepareConfig, RewardConfig, SplitConfig
 from recsys.errors import UserError
+from recsys.logs.export import export_tables
 from recsys.logs.prepare import prepare
 from recsys.logs.prepared import Role, open_prepared
 
@@ -218,6 +219,20 @@ def test_refused_rows_stand_in_the_quarantine_with_number_and_reason(write_log, 
     assert refused[6][1:] == ("duplicate event id", "a1")
     assert info.quarantined == {reason: 1 for _, reason, _ in refused}
     assert info.rows_read == 15 == info.events + 7
+
+
+def test_a_duplicate_names_the_row_that_stands_for_it(write_log, tmp_path):
+    rows = [
+        ("b1", "bob", "s9", "x", "click", 9 * HOUR, None),
+        ("d1", "ann", "s8", "x", "click", 7 * HOUR, None),
+        ("d1", "ann", "s8", "x", "click", 5 * HOUR, None),  # the earliest stays
+        ("d1", "ann", "s8", "x", "click", 6 * HOUR, None),
+        ("b1", "bob", "s9", "x", "click", 8 * HOUR, None),
+    ]
+    export_tables(write_log(rows, items=["x"], max_bad_share=0.9), tmp_path / "out")
+    with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:
+        kept = {line["row_number"]: line["kept_row"] for line in csv.DictReader(file)}
+    assert kept == {"1": "5", "2": "3", "4": "3"}
 
 
 def test_too_many_refused_rows_stop_the_run_and_leave_the_quarantine(write_log, tmp_path):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from toy import STEPS, toy_config
@@ -14,6 +15,7 @@ from toy import STEPS, toy_config
 from pipelines import cli, stages
 from pipelines.steps import Step, StepContext, Summary
 from recsys.artifacts.registry import Registry
+from recsys.config import LogFormat
 from recsys.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +158,30 @@ def test_a_mistyped_command_is_one_line_and_exit_code_2(recsys: Run, words: list
     assert err.startswith("recsys: ")
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_import_takes_every_format_that_its_help_names(
+    recsys: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    text = recsys("import", "--help")[1]
+    assert all(name in text for name in get_args(LogFormat))
+    rows = [
+        f"ann,x,2020-01-01T10:{n % 60:02d}:00,{min(n, 198)}\n" for n in range(200)
+    ]  # the last id comes twice
+    (tmp_path / "clicks.csv").write_text("who,what,when,id\n" + "".join(rows))
+    (tmp_path / "clicks.toml").write_text(
+        'event_type = "click"\nsession_gap_minutes = 30\n[columns]\n'
+        'user_id = "who"\nitem_id = "what"\ntimestamp = "when"\nevent_id = "id"\n'
+    )
+    where = [str(tmp_path / name) for name in ("clicks.csv", "shop")]
+    mapping = str(tmp_path / "clicks.toml")
+    code, _, err = recsys("import", *where, "--format", "file", "--mapping", mapping)
+    assert code == 0, err
+    assert "1 row put aside: duplicate event id" in err
+    assert "200 rows of " in err
+    made = {path.name for path in (tmp_path / "shop").iterdir()}
+    assert made == {"events.parquet", "items.parquet", "users.parquet", "quarantine.csv"}
 
 
 def test_help_is_printed_where_it_is_asked_for_or_nothing_else_was_said(recsys: Run) -> None:
