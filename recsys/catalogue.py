@@ -7,7 +7,7 @@ from functools import cached_property
 from recsys.types import BoolArray, ExternalId, FloatArray, IntArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Catalogue:
     """Items in index order."""
 
@@ -28,3 +28,6 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} items)"

@@ -11,7 +11,7 @@ with a baseline        policy.json           its kind and options
                        policy.safetensors    what it learnt
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Bundle:
 
     version: str
     info: QInfo | PolicyInfo
-    popularity: Popularity  # (item,)
+    popularity: Popularity = field(repr=False)  # (item,)
     catalogue: Catalogue
 
 
@@ -67,10 +67,10 @@ class QBundle(Bundle):
     """A student that is adapted, over a candidate index."""
 
     info: QInfo
-    student: StudentNetwork
-    prior: AdaptationPrior
-    table: ItemTable
-    index: CandidateIndex
+    student: StudentNetwork = field(repr=False)
+    prior: AdaptationPrior = field(repr=False)
+    table: ItemTable = field(repr=False)
+    index: CandidateIndex = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class PolicyBundle(Bundle):
     """A fitted baseline."""
 
     info: PolicyInfo
-    policy: KeptPolicy
+    policy: KeptPolicy = field(repr=False)
 
 
 def save_bundle(

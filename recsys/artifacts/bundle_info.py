@@ -8,7 +8,7 @@ Format 1 is that of bundles from before the choice: they hold a student.
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ class BundleInfo(ABC):
     state: StateConfig
     event_types: tuple[str, ...]
     attributes: tuple[str, ...]
-    attribute_values: tuple[tuple[str, ...], ...]
+    attribute_values: tuple[tuple[str, ...], ...] = field(repr=False)
     reward: RewardConfig
     exploration: ExplorationConfig  # in units of Q, or of the spread of a baseline's list
     impressions: Impressions = "apart"  # "actions": a history holds what was shown without response too

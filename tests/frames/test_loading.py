@@ -1,5 +1,6 @@
 """`import recsys` costs nothing; what it offers reads what the project writes."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -85,6 +86,14 @@ def test_what_holds_a_log_of_another_kind_is_refused_with_what_reads_it(tmp_path
         (tmp_path / "run" / "prepare").mkdir(parents=True, exist_ok=True)
         with pytest.raises(UserError, match=r"run is the folder of a run; give .*run/prepare, its"):
             read(tmp_path / "run")
+
+
+def test_a_bundle_says_what_it_is_in_a_few_lines(tmp_path: Path) -> None:
+    shown = repr(recsys.load_bundle(write_tiny_bundle(tmp_path / "bundle")))
+    assert shown.startswith("QBundle(version=")
+    assert "items)" in shown
+    assert not re.search(r"array\(|tensor\(|Linear\(", shown)
+    assert len(shown) < 1500
 
 
 def test_a_bundle_is_found_by_folder_version_and_alias(tmp_path: Path) -> None:
