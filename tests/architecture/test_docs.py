@@ -19,6 +19,15 @@ def test_the_command_is_written_in_one_form(page: Path) -> None:
     assert "bin/recsys" not in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_configs_of_experiments_are_named_with_their_folder(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    configs = ROOT / "pipelines" / "experiments" / "configs"
+    for config in configs.glob("*.toml"):
+        first = text.find(config.name)
+        assert first < 0 or "pipelines/experiments/configs" in text[: first + 200], config.name
+
+
 def test_the_readme_puts_the_command_on_the_path_before_it_is_used() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     first = re.search(r"^(\$ )?recsys ", text, re.MULTILINE)
