@@ -163,7 +163,9 @@ class Registry:
 
     def _other_names(self, name: str) -> str:
         others = ", ".join(other for other in self.names() if other != name)
-        return f"nothing of this name, but {others} (--name)" if others else "nothing is published yet"
+        if not others:
+            return "nothing is published yet"
+        return f"nothing of this name yet; `recsys run` publishes it, or give --name {others}"
 
     def _home(self, name: str) -> Path:
         _check("name", name)

@@ -263,7 +263,7 @@ def test_versions_are_listed_with_their_run_and_quality(
     code, _, err = recsys("models", *where)
     assert (code, "there is shop, give --name" in err) == (2, True)
     code, _, err = recsys("promote", version, *where)
-    assert (code, "nothing of this name, but shop (--name)" in err) == (2, True)
+    assert (code, "or give --name shop" in err) == (2, True)
 
 
 def test_a_damaged_alias_is_reported_beside_the_versions_and_can_be_promoted_over(
