@@ -28,7 +28,7 @@ def chosen_policy(bench: Bench, kind: str, given: Mapping[str, Any], trials: int
     if not bench.judged:
         raise UserError(
             f"baseline.trials is {trials}, but the log has no validation users to try settings on; give the options "
-            f"with --set {PLACE}.…, or a larger prepare.split.validation_share"
+            f"with --set {PLACE}.…, a larger prepare.split.validation_share, or a smaller last number in evaluate.shots"
         )
     searched = {*AXES[kind], *(() if kind == _FALLBACK else (_FALLBACK,))}
     if twice := next((name for name in given if name in searched), None):

@@ -169,6 +169,10 @@ def test_the_terminal_recommends_from_a_version(recsys: Run) -> None:
         (["--set", "baseline.options.shrinking=3"], "did you mean shrinkage?"),
         (["--trials", "2", "--set", "baseline.options.shrinkage=3"], "leave one of the two out"),
         (["--trials", "-1"], "--trials"),
+        (
+            ["--trials", "2", "--set", "evaluate.shots=[0, 20]", "--set", "state.max_events=50"],
+            "a larger prepare.split.validation_share, or a smaller last number in evaluate.shots",
+        ),
         (["--set", "baseline.temperature=0"], "baseline.temperature is '0', must be greater than 0"),
     ],
 )
