@@ -127,7 +127,7 @@ def evaluate_log(
         "log": source.name,
         "events": f"{tally.events:,}",
         "lists": f"{tally.requests:,} of {tally.users:,} users, up to {replayed.width} items each",
-        "left out": "; ".join(f"{count:,} {why}" for why, count in tally.dropped.items()) or "nothing",
+        "left out": tally.left_out or "nothing",
         "from": _moment(tally.first_time),
         "to": _moment(tally.last_time),
         "value of": f"a {options.horizon}",

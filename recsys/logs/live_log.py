@@ -1,6 +1,6 @@
 """The traffic of an endpoint as tables in a folder: one reading for training, replay and drift.
 
-    events/part-*.parquet    users in buckets, each in time order; every row has a session
+    events/part-*.parquet    users in buckets, each in time order; every row has a session, but for nobody's lists
     users.parquet            what the endpoint was told of users
 
 The store is the memory of the loop: what it has forgotten, a deleted user, no later reading holds. Memory is bounded by
@@ -58,7 +58,9 @@ def write_live_log(
         by_user = Buckets(Path(scratch), _ROWS_PER_BUCKET, _ROWS_PER_BUCKET)
         for batch in batches:
             who = pc.coalesce(batch[c.USER_ID], batch[c.SESSION_ID])
-            batch = batch.append_column("who", who).filter(pc.is_valid(who))  # nobody's rows teach nothing
+            # nobody's feedback says nothing; nobody's lists are counted by whoever leaves them out
+            kept = pc.or_(pc.is_valid(who), pc.equal(batch[c.EVENT_TYPE], c.IMPRESSION))
+            batch = batch.append_column("who", who).filter(kept)
             if len(batch):
                 by_user.add(batch, hash_strings(batch["who"]))
         for part, (bucket, _) in enumerate(by_user.tables()):
@@ -90,9 +92,12 @@ def write_live_log(
 
 
 def _of_lists(events: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return when each list was shown, (list,)."""
+    """Return when each list was shown that is not nobody's, (list,)."""
     shown = events.filter(
-        pc.and_(pc.equal(events[c.EVENT_TYPE], c.IMPRESSION), pc.is_valid(events[c.RECOMMENDATION_ID]))
+        pc.and_(
+            pc.equal(events[c.EVENT_TYPE], c.IMPRESSION),
+            pc.and_(pc.is_valid(events[c.RECOMMENDATION_ID]), pc.is_valid(events[c.SESSION_ID])),
+        )
     )
     first = shown.group_by(c.RECOMMENDATION_ID).aggregate([(c.TIMESTAMP, "min")])
     moments: np.ndarray[tuple[int], np.dtype[np.int64]] = (

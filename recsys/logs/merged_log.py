@@ -105,7 +105,9 @@ def _add_live(live: LiveLog, out: Path, after_us: int, before_us: int) -> int:
     for number, part in enumerate(sorted((live.folder / "events").glob("*.parquet"))):
         table = pq.read_table(part)
         time = table[c.TIMESTAMP].cast(pa.int64())
-        chosen = table.filter(pc.and_(pc.greater(time, after_us), pc.less(time, before_us)))
+        inside = pc.and_(pc.greater(time, after_us), pc.less(time, before_us))
+        taught = pc.is_valid(table[c.SESSION_ID])  # nobody's lists teach nothing
+        chosen = table.filter(pc.and_(inside, taught))
         if len(chosen):
             named = chosen.select(EVENTS.names).cast(EVENTS)
             pq.write_table(named, out / f"live-{number:05d}.parquet", compression="zstd")

@@ -138,9 +138,7 @@ def replay_policies(
             kept.steps.add(lists, state)
         kept.add(lists)
     if not tally.requests:
-        reasons = (
-            "; ".join(f"{count:,} {why}" for why, count in tally.dropped.items()) or "no impressions at all"
-        )
+        reasons = tally.left_out or "no impressions at all"
         raise UserError(
             f"0 lists of {source.name} can be replayed ({reasons}); impressions need recommendation_id, position and "
             "propensity, or give --estimate-propensities"

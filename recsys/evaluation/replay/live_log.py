@@ -29,7 +29,6 @@ WITH_IDS: Final = pa.schema(
 _ROWS: Final = 50_000
 _OWN: Final = tuple(name for name in NEEDED if name not in (RECEIVED_AT, "request"))
 _IMPRESSION: Final = f"v.{c.EVENT_TYPE} = '{c.IMPRESSION}'"
-_INLINE: Final = f"v.{c.USER_ID} IS NULL AND {_IMPRESSION}"  # what they were drawn from is not stored
 # a list's line stands at its first item; what a client showed alone may have no position
 _FIRST: Final = f"{_IMPRESSION} AND COALESCE(v.{c.POSITION}, 0) = 0"
 _STATEMENT: Final = f"""
@@ -39,7 +38,6 @@ SELECT v.{c.EVENT_ID}, {", ".join(f"v.{name}" for name in _OWN)},
 FROM {LOGGED_EVENTS_VIEW} AS v
 LEFT JOIN {EVENTS_TABLE.name} AS e ON e.{c.EVENT_ID} = v.{c.EVENT_ID}
 LEFT JOIN {IMPRESSIONS_TABLE.name} AS i ON {_FIRST} AND i.{c.RECOMMENDATION_ID} = v.{c.RECOMMENDATION_ID}
-WHERE NOT ({_INLINE})
 """  # noqa: S608 - constants
 _COUNTED: Final = (
     f"SELECT (SELECT COUNT(*) FROM {EVENTS_TABLE.name}), (SELECT COUNT(*) FROM {IMPRESSIONS_TABLE.name})"  # noqa: S608
@@ -58,10 +56,7 @@ class Connection(Protocol):
 def from_store(
     connection: Connection, name: str = "the live store", rows_per_bucket: int = 2_000_000
 ) -> EventSource:
-    """Return what the endpoint's store holds, read through a connection that is open meanwhile.
-
-    Lists for sessions whose events came inline are left out: what they were drawn from is not stored.
-    """
+    """Return what the endpoint's store holds, read through a connection that is open meanwhile."""
     events, lists = connection.execute(_COUNTED).fetchone()
     rows = events + _LIST * lists
 
@@ -88,14 +83,7 @@ def changes_of(connection: Connection) -> tuple[ItemChange, ...]:
 def _table(rows: Sequence[Sequence[Any]]) -> pa.Table:
     width = 1 + len(_OWN)
     columns = list(zip(*rows, strict=True)) or [()] * (width + 5)
-    request = [
-        None
-        if blob is None or not len(blob)
-        else line_text(
-            unpacked(bytes(blob)), seed=seed, served_by=served_by, candidates=candidates, with_events=True
-        )
-        for blob, seed, served_by, candidates in zip(*columns[width + 1 :], strict=True)
-    ]
+    request = [_request(*line) if line[0] else None for line in zip(*columns[width + 1 :], strict=True)]
     given = [*columns[: width + 1], request]
     arrays = [
         pa.array(list(values), pa.int64()).cast(field.type)
@@ -104,3 +92,11 @@ def _table(rows: Sequence[Sequence[Any]]) -> pa.Table:
         for values, field in zip(given, WITH_IDS, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=WITH_IDS)
+
+
+def _request(blob: bytes, seed: int, served_by: str, candidates: int | None) -> str:
+    told = unpacked(bytes(blob))
+    inline = told["events"] is None  # what came along was not stored
+    return line_text(
+        told, seed=seed, served_by=served_by, candidates=candidates, with_events=True, inline=inline
+    )

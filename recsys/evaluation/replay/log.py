@@ -1,8 +1,9 @@
 """The event table as replay reads it: users in buckets of bounded size, from Parquet or from the endpoint's store.
 
 A request is all impressions of one recommendation; lists with a gap, a doubled position or a missing propensity are
-counted and left out. Anonymous sessions are users of one session. Between users nothing is shared, so that each user's
-events in time order are all that time order asks for.
+counted and left out. Anonymous sessions are users of one session; the endpoint's lists without a user are counted and
+left out, because no feedback belongs to nobody. Between users nothing is shared, so that each user's events in time
+order are all that time order asks for.
 """
 
 from collections import Counter
@@ -216,9 +217,12 @@ def requests_of(
     ]
     popular = np.array([line is not None and line.served_by == "popular" for line in lines], np.bool_)
     inline = np.array([line is not None and line.inline for line in lines], np.bool_)
+    nobodys = np.array([line is not None for line in lines], np.bool_)
+    nobodys &= frame[c.USER_ID].isna().to_numpy()[shown[starts]]
     for wrong, why in (
         (popular, "lists of the popular rung, which are not drawn"),
         (inline, "lists of sessions whose events came along and are not kept"),
+        (nobodys, "lists without a user, to whom no feedback belongs"),
     ):
         dropped[why] += int((wrong & good).sum())
         good = good & ~wrong

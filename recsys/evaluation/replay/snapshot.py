@@ -30,7 +30,7 @@ _NEEDED: Final = (
 
 
 def read_store(connection: Connection, folder: Path, session_gap_minutes: float) -> LiveLog:
-    """Write what a store holds into a fresh folder. Lists for sessions whose events came inline are left out."""
+    """Write what a store holds into a fresh folder."""
     told = connection.execute(f"SELECT {c.USER_ID}, {ATTRIBUTES} FROM {USERS_TABLE.name}").fetchall()  # noqa: S608
     attributes = {
         user: {name: str(value) for name, value in json.loads(text).items() if value is not None}

@@ -27,6 +27,11 @@ class Tally:
     last_time: int = -(2**62)
     reward_total: float = 0.0
 
+    @property
+    def left_out(self) -> str:
+        """What was left out and why, in an order that does not hang on that of the log."""
+        return "; ".join(f"{count:,} {why}" for why, count in sorted(self.dropped.items()))
+
 
 class Vocabulary:
     """Items of the log by code, in the order in which they are met, and of policies by index."""

@@ -1,6 +1,5 @@
 """The endpoint's own traffic replayed: filters, variants, catalogue, draws and late events as they were."""
 
-import io
 import json
 import sqlite3
 import time
@@ -21,6 +20,8 @@ from recsys.evaluation.replay.comparison import ReplayOptions
 from recsys.evaluation.replay.live_log import from_store
 from recsys.evaluation.replay.log import EventSource, from_parquet, from_table
 from recsys.evaluation.replay.policies import FunctionPolicy, RandomOf, Request, ServedPolicy
+from recsys.evaluation.replay.snapshot import read_export, read_store
+from recsys.logs.merged_log import live_alone
 from recsys.recommender import load_recommender
 from serving.app import create_app
 from serving.settings import Settings
@@ -81,6 +82,17 @@ def traffic(client: AppClient, users: int = 9) -> None:
         client.get(f"/v1/recommend/next/{shown['recommendation_id']}")
         client.post("/v1/rank", json={"user": name, "items": [f"i{i}" for i in range(8)]})
     client.post("/v1/session/recommend", json={"events": [], "n": 3})
+    client.post("/v1/session/recommend", json={"events": [], "n": 3, "session": "a visit"})
+    client.post("/v1/recommend", json={"n": 3})
+    client.post("/v1/recommend", json={"n": 3, "session": "a visit"})
+
+
+def exported(client: AppClient, folder: Path) -> Path:
+    folder.mkdir()
+    for table in ("events", "item_changes", "users"):
+        content = client.get(f"/v1/export?format=parquet&table={table}").content
+        (folder / f"{table}.parquet").write_bytes(content)
+    return folder
 
 
 def replayed(source: EventSource, folder: Path, **how: object) -> Report:
@@ -110,11 +122,7 @@ def test_exported_tables_say_the_same_as_the_store(tmp_path: Path) -> None:
     with endpoint(tmp_path, "thompson") as client:
         traffic(client, users=6)
         client.put("/v1/users/u3", json={"attributes": {"country": "UK"}})
-        log = tmp_path / "log"
-        log.mkdir()
-        for table in ("events", "item_changes", "users"):
-            content = client.get(f"/v1/export?format=parquet&table={table}").content
-            (log / f"{table}.parquet").write_bytes(io.BytesIO(content).getvalue())
+        log = exported(client, tmp_path / "log")
     report = replayed(from_parquet(log), tmp_path, self_test=False)
     with closing(sqlite3.connect(tmp_path / "live.sqlite")) as store:
         other = replayed(from_store(store, rows_per_bucket=100), tmp_path, self_test=False)
@@ -123,6 +131,31 @@ def test_exported_tables_say_the_same_as_the_store(tmp_path: Path) -> None:
     one = {row.estimator: row.value for row in report.evaluation.estimates}
     two = {row.estimator: row.value for row in other.evaluation.estimates}
     assert one == pytest.approx(two, rel=1e-9)
+    told = [each.evaluation.provenance for each in (report, other)]
+    for fact in ("events", "lists", "left out", "feedback", "from", "to"):
+        assert told[0][fact] == told[1][fact]
+    assert told[0]["left out"] == (
+        "2 lists of sessions whose events came along and are not kept; "
+        "2 lists without a user, to whom no feedback belongs"
+    )
+
+
+def test_the_loop_reads_the_same_from_both_and_counts_nobodys_lists_alike(tmp_path: Path) -> None:
+    with endpoint(tmp_path, "plackett_luce") as client:
+        traffic(client, users=4)
+        log = exported(client, tmp_path / "log")
+    with closing(sqlite3.connect(tmp_path / "live.sqlite")) as store:
+        logs = [read_store(store, tmp_path / "one", 30.0), read_export(log, tmp_path / "two", 30.0)]
+    assert logs[0].events == logs[1].events
+    assert logs[0].list_times.tolist() == logs[1].list_times.tolist()
+    told = [
+        replayed(from_parquet(read.folder), tmp_path, self_test=False).evaluation.provenance for read in logs
+    ]
+    assert told[0]["lists"] == told[1]["lists"]
+    assert told[0]["left out"] == told[1]["left out"]
+    assert "2 lists without a user" in str(told[0]["left out"])
+    taught = [live_alone(read, tmp_path / f"taught {place}", 2**62) for place, read in enumerate(logs)]
+    assert taught[0] == taught[1]
 
 
 def test_what_may_be_shown_holds_for_every_policy(tmp_path: Path) -> None:
