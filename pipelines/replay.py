@@ -26,7 +26,7 @@ from pipelines.configuration import put_override
 from pipelines.progress import say, shown
 from recsys import columns as c
 from recsys.artifacts.registry import Registry
-from recsys.config import RewardConfig
+from recsys.config import Reward, RewardConfig
 from recsys.errors import UserError
 from recsys.evaluation.offline import evaluate_log, served
 from recsys.evaluation.ope.lists import Assumption
@@ -39,6 +39,7 @@ from recsys.evaluation.replay.verdict import may_pass
 from recsys.evaluation.report.terminal import show
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
 from recsys.logs.live_tables import ATTRIBUTES, USERS_TABLE
+from recsys.mdp.reward import rewarded_types
 from recsys.refusals import refusal
 
 EXIT_NOT_MET: Final = 1  # 2 is a user error
@@ -49,7 +50,7 @@ class ReplayConfig(Frozen):
     """What --set changes in a replay."""
 
     window_hours: PositiveFloat = 24.0  # a response counts for a list for so long
-    reward: dict[str, float] | None = (
+    reward: dict[str, Reward] | None = (
         None  # per event type; none: what the challenger learnt, else the defaults
     )
     assume: Assumption = "cascade"  # what a reward hangs on
@@ -109,7 +110,7 @@ def _replayed(
     challenger, trained = find_policy(policy, shelf, against)
     champion = None if against is None else find_policy(against, shelf, policy)[0]
     options = ReplayOptions(
-        reward=_rewards(config.reward, challenger),
+        reward=_rewards(config.reward, challenger, source),
         window_s=config.window_hours * 3600.0,
         assumption=config.assume,
         confidence=config.confidence,
@@ -243,11 +244,23 @@ def bundle_folder(text: str, registry: Path, name: str) -> Path | None:
     return Path(text.removeprefix("bundle:")) if text.startswith("bundle:") else None
 
 
-def _rewards(given: dict[str, float] | None, challenger: EvaluationPolicy) -> RewardConfig:
-    """Return what events are worth: as given, else as the challenger learnt, else the defaults."""
-    if given is not None:
-        return RewardConfig(base=given)
-    return challenger.reward if isinstance(challenger, ServedPolicy) else RewardConfig()
+def _rewards(
+    given: dict[str, float] | None, challenger: EvaluationPolicy, source: EventSource
+) -> RewardConfig:
+    """Return what events are worth: as given, else as the challenger learnt, else the defaults.
+
+    A type that neither the log nor those know is a slip of the pen; one of theirs may be missing in the log at hand.
+    """
+    known = challenger.reward if isinstance(challenger, ServedPolicy) else RewardConfig()
+    if given is None:
+        return known
+    there = source.event_types()
+    if unknown := [name for name in given if name not in {*there, *rewarded_types(known)}]:
+        raise UserError(
+            f"reward names {unknown[0]!r}, which no event of {source.name} is; its types are {', '.join(there)}: give "
+            "one of these"
+        )
+    return RewardConfig(base=given)
 
 
 def _attributes_in(store: Connection) -> Attributes:

@@ -106,6 +106,19 @@ def test_what_logs_cannot_say_has_an_exit_code_of_its_own(shelf: Path) -> None:
     assert "cannot say:" in said
 
 
+def test_lists_that_earned_nothing_cannot_say(shelf: Path) -> None:
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion",
+        "--set", "reward={purchase = 1}", "--set", "self_test=false",
+    )  # fmt: skip
+    assert code == 3, said
+    assert "lists earned 0, at least 1 must earn something; what is worth something is purchase" in " ".join(
+        said.split()
+    )
+    assert "nan" not in said
+    assert "nan%" not in (shelf / "out" / "report.html").read_text()
+
+
 def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> None:
     """The same sessions from the live tables: lists stand in impressions, feedback in events."""
     log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet").to_pylist()
@@ -231,6 +244,8 @@ BAD = [
     (["--log", "LOG", "--set", "window_hours=0"], "window_hours is '0'"),
     (["--log", "LOG", "--set", "assume=hope"], "assume is 'hope'"),
     (["--log", "LOG", "--set", "windw=1"], "unknown key windw"),
+    (["--log", "LOG", "--set", "reward={clic = 1}"], "'clic', which no event of"),
+    (["--log", "LOG", "--set", "reward={clic = 1}"], "its types are click, impression: give one of these"),
 ]
 
 

@@ -66,6 +66,13 @@ class EventSource:
             if len(frame):
                 yield frame
 
+    def event_types(self) -> list[str]:
+        """Return the types of the events, by name."""
+        found: set[str] = set()
+        for batch in self.batches():
+            found.update(pc.unique(batch[c.EVENT_TYPE]).cast(pa.string()).to_pylist())
+        return sorted(found)
+
     def between(self, since_us: int | None, until_us: int | None = None) -> "EventSource":
         """Return the same events, of which only lists in since ≤ time < until (microseconds) are replayed."""
         return replace(self, since_us=since_us, until_us=until_us)

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recsys import columns as c
+from recsys.config import RewardConfig
 from recsys.evaluation.ope.gates import Gate
 from recsys.evaluation.ope.likelihood import likelihood_interval
 from recsys.evaluation.ope.sums import LOGGING, Sums, WeightSummary
@@ -16,6 +17,7 @@ from recsys.evaluation.replay.drive import replay
 from recsys.evaluation.replay.log import NEEDED, EventSource, from_table
 from recsys.evaluation.replay.policies import EvaluationPolicy, FollowsCatalogue
 from recsys.evaluation.replay.tally import Tally, Vocabulary
+from recsys.mdp.reward import rewarded_types
 from recsys.types import BoolArray, RealArray
 
 _SAME = 1e-3  # relative; propensities are logged in single precision
@@ -42,6 +44,24 @@ def same_policy_gate(policy: str, agreement: Agreement) -> Gate:
         f"≤ {_SAME:g} apart",
         f"{policy} made {agreement.lists:,} lists of the log; replayed, its propensities differ from those recorded by "
         f"up to {gap:.2g} of their size",
+    )
+
+
+def reward_gate(sums: Sums, reward: RewardConfig) -> Gate:
+    """Return whether any list earned anything: where none did, no policy can earn more than another."""
+    low, high = sums.reward_range
+    worth = [
+        name for name in rewarded_types(reward) if reward.base.get(name) or reward.per_log_value.get(name)
+    ]
+    return Gate(
+        "rewards",
+        "fail" if low == high == 0.0 else "pass",
+        high,
+        "not all 0",
+        f"lists earned {low:.3g} to {high:.3g}"
+        if low or high
+        else f"all {sums.rounds:,} lists earned 0, at least 1 must earn something; what is worth something is "
+        f"{', '.join(worth) or 'nothing'}: give another reward or a longer window",
     )
 
 

@@ -22,7 +22,7 @@ from recsys.evaluation.ope.lists import ASSUMPTIONS, CLIP, SHRINKAGE, Assumption
 from recsys.evaluation.ope.sums import LOGGING, Sums
 from recsys.evaluation.ope.thresholds import CLIPPING, least_error, slope
 from recsys.evaluation.replay.comparison import FLOORS, Horizon, Replayed, ReplayOptions
-from recsys.evaluation.replay.selftests import own_mean, own_mean_gate, same_policy_gate
+from recsys.evaluation.replay.selftests import own_mean, own_mean_gate, reward_gate, same_policy_gate
 from recsys.evaluation.replay.tables import CohortRow, PeriodRow, cohort_rows, column, histogram, period_rows
 from recsys.evaluation.replay.watch import WatchRow, watch_rows
 
@@ -62,7 +62,12 @@ class DifferenceRow:
     value: float
     low: float
     high: float
-    relative: float  # of what the other earns
+    relative: float  # of what the other earns; NaN where that is 0
+
+    @property
+    def share(self) -> str:
+        """The relative difference as people read it; nothing where the other earns 0."""
+        return f"{self.relative:+.1%}" if np.isfinite(self.relative) else ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ def judge(
     champion = replayed.policies[1] if len(replayed.policies) > 1 else None
     headline = "dr" if replayed.has_model else "snips"
     tests = [
+        reward_gate(sums, options.reward),
         own_mean_gate(sums, own_mean(replayed)),
         *[same_policy_gate(name, replayed.agreement[name]) for name in replayed.policies],
         *self_tests,
@@ -176,7 +182,8 @@ def _verdict(
     sure = f"{options.confidence:.0%} interval {row.low:+.4g} to {row.high:+.4g}"
     assumed = "" if width == 1 else f", if {_SAID[options.horizon][options.assumption]}"
     warned = ", on propensities that were estimated" if estimated else ""
-    how = f"{row.value:+.4g} a {options.horizon} ({row.relative:+.1%}; {sure}; {headline}{assumed}{warned})"
+    share = f"{row.share}; " if row.share else ""
+    how = f"{row.value:+.4g} a {options.horizon} ({share}{sure}; {headline}{assumed}{warned})"
     if row.low > 0:
         return "better", f"{challenger} is better than {against}: {how}."
     if row.high < 0:

@@ -67,7 +67,7 @@ def as_html(evaluation: Evaluation) -> str:
                     row.low,
                     row.high,
                     GREY if weak else BLUE,
-                    f"{row.relative:+.1%}",
+                    row.share,
                 )
                 for row in evaluation.differences
                 if evaluation.may_be_told(row)
@@ -82,7 +82,7 @@ def as_html(evaluation: Evaluation) -> str:
                     row.policy,
                     _name(row.against),
                     *(
-                        (*_numbers(row.value, row.low, row.high), f"{row.relative:+.1%}")
+                        (*_numbers(row.value, row.low, row.high), row.share)
                         if evaluation.may_be_told(row)
                         else ("cannot say", "", "", "")
                     ),

@@ -20,7 +20,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
             row.policy,
             _name(row.against),
             *(
-                (*_numbers(row.value, row.low, row.high), f"{row.relative:+.1%}")
+                (*_numbers(row.value, row.low, row.high), row.share)
                 if evaluation.may_be_told(row)
                 else ("cannot say", "", "", "")
             ),
