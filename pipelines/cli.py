@@ -6,6 +6,7 @@ environment of numerical libraries before they load.
 
 import errno
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -35,6 +36,7 @@ from pipelines.places import Where
 from recsys.errors import UserError
 
 EXIT_USER_ERROR: Final = 2
+EXIT_BUG: Final = 70  # EX_SOFTWARE of sysexits.h: no verdict of any command, as 1 is of some
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 PLACE_ERRORS: Final = (
     PermissionError,
@@ -113,7 +115,7 @@ def evaluate(
     """Evaluate the served object: on cold users of a run, or by replay of logged sessions with --log or --store.
 
     In a replay --set takes window_hours, reward, assume, require, margin and more (docs/replay_evaluation.md). Exit
-    codes: 0 what is required is met, 1 it is not, 2 an error, 3 these logs cannot say.
+    codes: 0 what is required is met, 1 it is not, 2 an error, 3 these logs cannot say, 70 a bug.
     """
     if log is None and store is None:
         from pipelines.commands import run
@@ -254,7 +256,10 @@ def recommend(
 
 
 def main() -> None:
-    """Run the command line: what a person can mend is one line and exit code 2, Ctrl-C one line and 130."""
+    """Run the command line: what a person can mend is one line and exit code 2, Ctrl-C one line and 130.
+
+    Anything else is a bug: its traceback, and an exit code that is no verdict.
+    """
     try:
         code = app(prog_name="recsys", standalone_mode=False)
     except UserError as error:
@@ -265,9 +270,10 @@ def main() -> None:
         _stop(said and f"{said}; `{command} --help` lists what it takes", EXIT_USER_ERROR)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except OSError as error:
-        if not _is_about_a_place(error):
-            raise
+    except Exception as error:
+        if not (isinstance(error, OSError) and _is_about_a_place(error)):
+            traceback.print_exc()
+            raise SystemExit(EXIT_BUG) from None
         place = f"{error.filename}: " if error.filename else ""
         _stop(
             f"{place}{error.strerror}; choose another place in the config or free this one", EXIT_USER_ERROR

@@ -49,7 +49,7 @@ def improve(
     """Train a challenger on what was logged, replay it against the champion, promote it if the gate passes.
 
     Settings: the section improve of the config (docs/closed_loop.md). Exit codes: 0 promoted, 1 kept, 2 an error,
-    3 these logs cannot say, 4 on trial.
+    3 these logs cannot say, 4 on trial, 70 a bug.
     """
     from pipelines.commands import resolve_limited
 
@@ -76,7 +76,7 @@ def drift(
     """Compare the newest traffic with that before it: items, rewards, cold users, what is shown.
 
     Windows and bounds: the section improve.drift of the config. Exit codes: 0 steady, 1 drifted, 2 an error,
-    3 too few lists.
+    3 too few lists, 70 a bug.
     """
     from pipelines.commands import resolve_limited
 

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
+from pipelines.named_policies import bundle_folder
 from pipelines.progress import shown
-from pipelines.replay import bundle_folder
 from pipelines.simulate import print_report
 from recsys.errors import UserError
 from recsys.logged_event import LoggedEvent

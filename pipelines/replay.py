@@ -1,18 +1,10 @@
-"""`recsys evaluate --log … --policy … --against …`: the served object on logged sessions, a verdict, an exit code.
+"""`recsys evaluate --log … --policy … --against …`: the served object on logged sessions, a verdict, an exit code."""
 
-bundle@champion        a version or alias of the registry
-bundle:PATH            a bundle's folder
-random                 every item equally often
-package.module:name    a policy of one's own, or a function that takes a request and gives weights to items
-"""
-
-import importlib
 import json
 import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -23,18 +15,18 @@ from pydantic import Field, ValidationError
 from rich.console import Console
 
 from pipelines.configuration import put_override
+from pipelines.named_policies import Shelf, blamed, find_policy
 from pipelines.progress import say, shown
 from recsys import columns as c
-from recsys.artifacts.registry import Registry
 from recsys.config import Reward, RewardConfig
 from recsys.errors import UserError
-from recsys.evaluation.offline import evaluate_log, served
+from recsys.evaluation.offline import evaluate_log
 from recsys.evaluation.ope.lists import Assumption
 from recsys.evaluation.replay.comparison import Horizon, ReplayOptions
 from recsys.evaluation.replay.drive import HISTORY_EVENTS
 from recsys.evaluation.replay.live_log import Connection, from_store
 from recsys.evaluation.replay.log import EventSource, from_parquet
-from recsys.evaluation.replay.policies import EvaluationPolicy, RandomOf, ServedPolicy, random_policy
+from recsys.evaluation.replay.policies import EvaluationPolicy, ServedPolicy
 from recsys.evaluation.replay.verdict import may_pass
 from recsys.evaluation.report.terminal import show
 from recsys.frozen import Frozen, Positive, PositiveFloat, Share
@@ -70,15 +62,6 @@ class ReplayConfig(Frozen):
     trained_until: datetime | None = None  # none: what the challenger's bundle says
     history_events: Positive = HISTORY_EVENTS
     self_test: bool = True
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """Where bundles are found by alias, and how they are served."""
-
-    registry: Path
-    name: str
-    include_seen: bool
 
 
 def replay(
@@ -122,7 +105,8 @@ def _replayed(
     )
     until = config.trained_until or trained
     console = Console(stderr=True)
-    with shown(console, "evaluate") as progress:
+    own = [(policy, challenger)] if champion is None else [(policy, challenger), (against, champion)]
+    with blamed(own), shown(console, "evaluate") as progress:
         progress.start(None, "request", "replayed requests")
         report = evaluate_log(
             source,
@@ -195,53 +179,6 @@ class _Streamed:
         """Run a statement."""
         self._cursors += 1
         return self._connection.cursor(f"replay_{self._cursors}").execute(statement)
-
-
-def find_policy(
-    text: str, shelf: Shelf, other: str | None = None
-) -> tuple[EvaluationPolicy, datetime | None]:
-    """Return a policy by its name on the command line, and until when it was trained, if that is known.
-
-    `other` is the policy it is compared with, whose catalogue a random policy shows.
-    """
-    if (folder := bundle_folder(text, shelf.registry, shelf.name)) is not None:
-        policy = served(folder, exclude_seen=not shelf.include_seen)
-        return policy, policy.trained_until
-    if text == "random":
-        if other is None or other == "random":
-            raise UserError(
-                "random needs another policy whose catalogue it shows; give --against bundle@champion"
-            )
-        shown = find_policy(other, shelf)[0]
-        return RandomOf(shown) if isinstance(shown, ServedPolicy) else random_policy(shown.item_ids), None
-    module, _, attribute = text.partition(":")
-    if not attribute:
-        raise UserError(
-            f"{text!r} names no policy; give bundle@champion, bundle:FOLDER, random or package.module:policy"
-        )
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{text!r} cannot be imported ({error}); is it on the path?") from None
-    makes = isinstance(found, type) or (callable(found) and not hasattr(found, "distribution"))
-    try:
-        made = found() if makes else found
-    except TypeError:  # it asks for arguments that nobody has
-        made = None
-    if not all(hasattr(made, part) for part in ("name", "item_ids", "reads_impressions", "distribution")):
-        raise UserError(
-            f"{text!r} is no policy; it needs name, item_ids, reads_impressions and distribution "
-            "(recsys.evaluation.replay.policies.FunctionPolicy wraps a function)"
-        )
-    return made, None
-
-
-def bundle_folder(text: str, registry: Path, name: str) -> Path | None:
-    """Return the folder of bundle@ALIAS or bundle:FOLDER; None for what names no bundle."""
-    kind, _, rest = text.partition("@")
-    if kind == "bundle" and rest:
-        return Registry(registry).resolve(name, rest)
-    return Path(text.removeprefix("bundle:")) if text.startswith("bundle:") else None
 
 
 def _rewards(

@@ -16,6 +16,7 @@ from pipelines.cli import app
 from recsys import columns as c
 from recsys.artifacts.registry import Registry
 from recsys.config import ExplorationConfig
+from recsys.evaluation.replay.policies import PolicyError, ServedPolicy
 from recsys.logs.live_tables import METADATA, logged_events_ddl
 from recsys.policies.popularity import Popularity
 from recsys.recommender import load_recommender
@@ -230,6 +231,53 @@ def test_the_function_of_ones_own_in_the_documentation_is_evaluated(
     )  # fmt: skip
     assert code in (0, 3), said
     assert json.loads((shelf / "out" / "report.json").read_text())["policy"] == "same again"
+
+
+MINE = """
+class Mine:
+    name, reads_impressions = "mine", False
+    item_ids = ["i0", "i1"]
+
+    def distribution(self, request):
+        {body}
+
+policy = Mine()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "says"),
+    [
+        ("raise KeyError('boo')", "raising", "raising:policy raised KeyError('boo') in raising.py, line 7, asked"),
+        ("return None", "empty", "empty:policy raised AttributeError("),
+        ("return None\n\nraise OSError('at import')", "loading", "loading:policy raised OSError('at import') in"),
+        ("return None\n\ndel Mine", "unmade", "unmade:policy raised NameError("),
+        ("return None", "misspelt", "'misspelt:polcy' names nothing: module 'misspelt' has no attribute 'polcy'"),
+    ],
+)  # fmt: skip
+def test_a_policy_of_ones_own_that_raises_is_one_line_and_no_verdict(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, body: str, name: str, says: str
+) -> None:
+    monkeypatch.syspath_prepend(str(shelf))
+    (shelf / f"{name}.py").write_text(MINE.format(body=body))
+    asked = f"{name}:{'polcy' if name == 'misspelt' else 'policy'}"
+    code, said = run(shelf, "--log", str(shelf / "log"), "--policy", asked, "--set", "self_test=false")
+    assert code == 2
+    assert says in said
+    assert "\n" not in said.strip()
+
+
+def test_what_a_bundle_raises_is_no_fault_of_the_callers(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: ServedPolicy, request: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(ServedPolicy, "distribution", broken)
+    words = ["evaluate", "--registry", str(shelf / "registry"), "--log", str(shelf / "log")]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, PolicyError)
+    assert isinstance(done.exception.__cause__, ZeroDivisionError)
 
 
 BAD = [

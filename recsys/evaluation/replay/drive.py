@@ -12,12 +12,19 @@ import pandas as pd
 
 from recsys import columns as c
 from recsys.config import RewardConfig
+from recsys.errors import UserError
 from recsys.evaluation.ope.slates import Slates
 from recsys.evaluation.replay.attribution import attribute
 from recsys.evaluation.replay.log import EventSource, RequestTable, requests_of
 from recsys.evaluation.replay.model import ListModel
 from recsys.evaluation.replay.past import Past
-from recsys.evaluation.replay.policies import EvaluationPolicy, FollowsCatalogue, KnowsItsLines, Request
+from recsys.evaluation.replay.policies import (
+    EvaluationPolicy,
+    FollowsCatalogue,
+    KnowsItsLines,
+    PolicyError,
+    Request,
+)
 from recsys.evaluation.replay.tally import Tally, Vocabulary, count, note_first_shown
 from recsys.logged_event import PER_SECOND
 from recsys.policies.exploration import ListDistribution
@@ -144,13 +151,17 @@ def _asked(
         shown = requests.item[row, :length]
         q_table = None if model is None else model.table(int(cluster[row]), length)  # (position, item)
         for name, policy in policies.items():
-            if isinstance(policy, FollowsCatalogue):
-                policy.at(int(revision[row]))
-            if len(indices.get(name, ())) != len(policy.item_ids):
-                indices[name] = vocabulary.of_policy(policy)
-            request = users.request(requests, row, impressions=policy.reads_impressions)
-            distribution = policy.distribution(request)
-            codes, chances = _chances(distribution, indices[name], shown)
+            try:
+                if isinstance(policy, FollowsCatalogue):
+                    policy.at(int(revision[row]))
+                if len(indices.get(name, ())) != len(policy.item_ids):
+                    indices[name] = vocabulary.of_policy(policy)
+                request = users.request(requests, row, impressions=policy.reads_impressions)
+                codes, chances = _chances(policy.distribution(request), indices[name], shown)
+            except UserError:
+                raise
+            except Exception as error:
+                raise PolicyError(policy, requests.who[row]) from error
             into = answers[name]
             into.chosen[row, :length] = np.where(codes == shown[:, None], chances, 0.0).sum(axis=1)
             into.recomputed[row, :length] = into.chosen[row, :length]

@@ -57,6 +57,14 @@ class EvaluationPolicy(Protocol):
         ...
 
 
+class PolicyError(RuntimeError):
+    """What a policy raised when it was asked, as the cause, and who it is."""
+
+    def __init__(self, policy: EvaluationPolicy, user: str) -> None:
+        super().__init__(f"a policy cannot answer a request of {user}")
+        self.policy, self.user = policy, user
+
+
 @runtime_checkable
 class FollowsCatalogue(Protocol):
     """A policy whose catalogue changes while the log goes on."""
