@@ -106,6 +106,14 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option("--against", help="The policy to beat; without one, what was logged.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            help="Replay the lists from this moment on, or from `training`: when that of both policies ended. "
+            "Without it, all.",
+        ),
+    ] = None,
     registry: RegistryPath = REGISTRY,
     name: Name = NAME,
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and report.json.")] = Path(
@@ -127,7 +135,7 @@ def evaluate(
     limit_threads(1)
     from pipelines.replay import replay
 
-    raise typer.Exit(replay(log, store, policy, against, registry, name, out, overrides or []))
+    raise typer.Exit(replay(log, store, policy, against, registry, name, out, overrides or [], since))
 
 
 _step_command("publish", "Publish the bundle and move the alias.")

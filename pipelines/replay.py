@@ -5,7 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -36,6 +36,7 @@ from recsys.refusals import refusal
 
 EXIT_NOT_MET: Final = 1  # 2 is a user error
 EXIT_CANNOT_SAY: Final = 3
+TRAINING: Final = "training"  # --since: when training ended
 
 
 class ReplayConfig(Frozen):
@@ -73,12 +74,13 @@ def replay(
     name: str,
     out: Path,
     overrides: Sequence[str],
+    since: str | None = None,
 ) -> int:
     """Replay, write the report, print it; return the exit code: 0 met, 1 not met, 3 these logs cannot say."""
     config = _config(overrides)
     shelf = Shelf(registry, name, config.include_seen)
     with ExitStack() as opened:
-        return _replayed(_source(log, store, opened), policy, against, shelf, config, out)
+        return _replayed(_source(log, store, opened), policy, against, shelf, config, out, since)
 
 
 def _replayed(
@@ -88,10 +90,14 @@ def _replayed(
     shelf: Shelf,
     config: ReplayConfig,
     out: Path,
+    since: str | None,
 ) -> int:
     source, attributes = read
     challenger, trained = find_policy(policy, shelf, against)
-    champion = None if against is None else find_policy(against, shelf, policy)[0]
+    champion, champions = (None, None) if against is None else find_policy(against, shelf, policy)
+    until = config.trained_until or trained
+    if since is not None:
+        source = source.between(_since(since, [until, champions]))
     options = ReplayOptions(
         reward=_rewards(config.reward, challenger, source),
         window_s=config.window_hours * 3600.0,
@@ -103,7 +109,6 @@ def _replayed(
         every_estimator=config.estimators == "all",
         max_weight=float("inf") if config.propensity_floor is None else 1.0 / config.propensity_floor,
     )
-    until = config.trained_until or trained
     console = Console(stderr=True)
     own = [(policy, challenger)] if champion is None else [(policy, challenger), (against, champion)]
     with blamed(own), shown(console, "evaluate") as progress:
@@ -222,6 +227,25 @@ def _attributes(log: Path | None) -> Attributes:
         row[c.USER_ID]: {name: str(row[name]) for name in names if row[name] is not None}
         for row in table.to_pylist()
     }
+
+
+def _since(text: str, trained: Sequence[datetime | None]) -> int:
+    """Return the first moment that is replayed, microseconds: as given, or when both sides were trained."""
+    if text == TRAINING:
+        known = [_utc(moment) for moment in trained if moment is not None]
+        if not known:
+            raise UserError(
+                f"--since {TRAINING}: neither policy says until when it was trained; give a moment"
+            )
+        moment = max(known)
+    else:
+        try:
+            moment = _utc(datetime.fromisoformat(text))
+        except ValueError:
+            raise UserError(
+                f"--since is {text!r}, must be a time such as 2011-09-01T00:00:00Z, or {TRAINING}"
+            ) from None
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -120,6 +120,26 @@ def test_lists_that_earned_nothing_cannot_say(shelf: Path) -> None:
     assert "nan%" not in (shelf / "out" / "report.html").read_text()
 
 
+def test_what_came_after_training_can_be_judged_alone(shelf: Path) -> None:
+    log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet")
+    middle = sorted(log[c.TIMESTAMP].to_pylist())[len(log) // 2].isoformat()
+    asked = (
+        "--log", str(shelf / "log"), "--policy", "bundle@challenger", "--against", "bundle@champion",
+        "--set", f"trained_until={middle}", "--set", "self_test=false", "--set", "require=nothing",
+    )  # fmt: skip
+    code, said = run(shelf, *asked)
+    assert code == 3
+    told = " ".join(json.loads((shelf / "out" / "report.json").read_text())["sentence"].split())
+    assert f"training ended at {middle.removesuffix('+00:00')}Z" in told
+    given = told.split("--since ")[1].split(".\n")[0].rstrip(".")
+    for since in (given, "training"):
+        code, said = run(shelf, *asked, "--since", since)
+        plain = json.loads((shelf / "out" / "report.json").read_text())
+        assert code == 0, said
+        assert {gate["name"]: gate["verdict"] for gate in plain["self_tests"]}["after training"] == "pass"
+        assert "lists out of the time asked for" in plain["provenance"]["left out"]
+
+
 def test_the_endpoints_store_is_read_as_it_is(shelf: Path, tmp_path: Path) -> None:
     """The same sessions from the live tables: lists stand in impressions, feedback in events."""
     log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet").to_pylist()
@@ -292,6 +312,9 @@ BAD = [
     (["--log", "LOG", "--set", "window_hours=0"], "window_hours is '0'"),
     (["--log", "LOG", "--set", "assume=hope"], "assume is 'hope'"),
     (["--log", "LOG", "--set", "windw=1"], "unknown key windw"),
+    (["--log", "LOG", "--since", "soon"], "--since is 'soon', must be a time such as"),
+    (["--log", "LOG", "--since", "2100-01-01"], "lists out of the time asked for"),
+    (["--log", "LOG", "--policy", "random", "--against", "json:dumps", "--since", "x"], "is no policy"),
     (["--log", "LOG", "--set", "reward={clic = 1}"], "'clic', which no event of"),
     (["--log", "LOG", "--set", "reward={clic = 1}"], "its types are click, impression: give one of these"),
 ]

@@ -205,7 +205,8 @@ def requests_of(
     starts = np.flatnonzero(np.diff(code, prepend=-1) != 0)
     length = np.diff(np.append(starts, len(code)))
     place = np.arange(len(code)) - np.repeat(starts, length)
-    good = np.ones(len(starts), bool)
+    good = _in_window(frame["time"].to_numpy()[shown[starts]], source)
+    dropped["lists out of the time asked for"] += int((~good).sum())
     unknown = (
         ~((propensity > 0) & (propensity <= 1.0 + 1e-6)) if need_propensity else np.zeros(len(code), bool)
     )
@@ -216,7 +217,6 @@ def requests_of(
         bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
         dropped[why] += int((bad & good).sum())
         good &= ~bad
-    good &= _in_window(frame["time"].to_numpy()[shown[starts]], source)
     text = frame[REQUEST].to_numpy(object)
     lines = [
         _line(text[shown[start]], frame["who"].iloc[shown[start]]) if wanted else None

@@ -193,16 +193,25 @@ def training_gate(trained_until_us: int | None, tally: Tally) -> Gate:
     name, bound = "after training", "log begins after training ended"
     if trained_until_us is None:
         return Gate(name, "warn", None, bound, "unknown: the bundle does not say until when it was trained")
-    days = (tally.first_time - trained_until_us) / 86_400e6
+    first, ended = _moment(tally.first_time), _moment(trained_until_us)
+    early = tally.first_time < trained_until_us
+    remedy = (
+        f"ask for the lists since then alone, --since {ended}"
+        if tally.last_time >= trained_until_us
+        else "no list is later: wait for traffic that is"
+    )
     return Gate(
         name,
-        "pass" if days >= 0 else "fail",
-        days,
+        "fail" if early else "pass",
+        (tally.first_time - trained_until_us) / 86_400e6,
         bound,
-        f"the log begins {days:.1f} days after training ended"
-        if days >= 0
-        else f"the log begins {-days:.1f} days before training ended: it holds what the policy was trained on",
+        f"the first list is of {first}, training ended at {ended}"
+        + (f": the log holds what the policy was trained on; {remedy}" if early else ""),
     )
+
+
+def _moment(microseconds: int) -> str:
+    return f"{np.datetime64(microseconds, 'us')}Z"
 
 
 def own_mean(replayed: Replayed) -> float:
