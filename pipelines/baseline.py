@@ -57,7 +57,11 @@ def run(context: StepContext) -> Summary:
     package = context.out / PACKAGE
     save_policy_bundle(package, info, tuned.policy, popularity_of(bench, tuned.policy).popularity_, catalogue)
 
-    evaluation = {"baselines": {kind: tuned.report()}, **evaluated(context, log, package)}
+    evaluation = {
+        "baselines": {kind: tuned.report()},
+        "trained_until": log.info.trained_until,
+        **evaluated(context, log, package),
+    }
     manifest = read_manifest(prepared)
     lineage = (
         {}

@@ -44,7 +44,7 @@ def run(context: StepContext) -> Summary:
     report = {
         "users": len(cases),
         "split": split_text(log),
-        "trained_until": log.info.test_from or log.info.last_event,
+        "trained_until": log.info.trained_until,
         "cutoff": settings.cutoff,
         "policies": {name: intervals(context, by_shots) for name, by_shots in per_user.items()},
         "paired": {

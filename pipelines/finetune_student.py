@@ -153,7 +153,7 @@ def evaluate_if_any(context: StepContext, *, wanted: bool) -> Summary:
     report = {
         "users": 0,
         "split": evaluate.split_text(log),
-        "trained_until": log.info.test_from or log.info.last_event,
+        "trained_until": log.info.trained_until,
         "cutoff": context.config.evaluate.cutoff,
         "policies": {},
         "paired": {},

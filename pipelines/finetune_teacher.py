@@ -65,7 +65,7 @@ def continue_log(context: StepContext, parent: Parent, continued: ContinuedLog) 
         "how": "Fine-tuned from",
         "parent": parent.version,
         "digests": parent.digests(),
-        "parent_trained_until": before.test_from or before.last_event,
+        "parent_trained_until": before.trained_until,
         "parent_last_event": before.last_event,
         "new_since": datetime.fromtimestamp(since, UTC).isoformat(),
         "new_events": info.events - before.events,

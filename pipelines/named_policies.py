@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pipelines.manifest import read_manifest
 from recsys.artifacts.registry import Registry
 from recsys.errors import UserError
 from recsys.evaluation.offline import served
@@ -26,6 +27,7 @@ from recsys.evaluation.replay.policies import (
     ServedPolicy,
     random_policy,
 )
+from recsys.logs.prepared import open_prepared
 
 _PARTS: Final = ("name", "item_ids", "reads_impressions", "distribution")
 _LONGEST: Final = 200  # characters of what was raised
@@ -49,7 +51,7 @@ def find_policy(
     """
     if (folder := bundle_folder(text, shelf.registry, shelf.name)) is not None:
         policy = served(folder, exclude_seen=not shelf.include_seen)
-        return policy, policy.trained_until
+        return policy, policy.trained_until or _of_run(folder)
     if text == "random":
         if other is None or other == "random":
             raise UserError(
@@ -66,6 +68,16 @@ def bundle_folder(text: str, registry: Path, name: str) -> Path | None:
     if kind == "bundle" and rest:
         return Registry(registry).resolve(name, rest)
     return Path(text.removeprefix("bundle:")) if text.startswith("bundle:") else None
+
+
+def _of_run(bundle: Path) -> datetime | None:
+    """Return until when the bundle of a run's step was trained: it is the run's log that says so. None elsewhere."""
+    prepared = bundle.parent.parent / "prepare"
+    step, log = read_manifest(bundle.parent), read_manifest(prepared)
+    read = None if step is None else step.inputs.get("prepare")
+    if read is None or log is None or read.digest != log.digest:
+        return None
+    return datetime.fromisoformat(open_prepared(prepared).info.trained_until)
 
 
 @contextmanager

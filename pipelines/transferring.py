@@ -60,7 +60,7 @@ class Warmth:
             "how": "Warm-started from",
             "parent": folder.name,
             "digests": transfer_settings(config)["transfer"]["source"],  # type: ignore[index]
-            "parent_trained_until": info.test_from or info.last_event,
+            "parent_trained_until": info.trained_until,
             "parent_log": info.source,
             "matched_items": self.carried.matched,
             "content_explains": round(self.carried.explained, 3),

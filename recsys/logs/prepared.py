@@ -80,6 +80,11 @@ class PreparedInfo:
     removed_by_rule: dict[str, int] = field(default_factory=dict)  # stated cleaning rule -> rows, no errors
 
     @property
+    def trained_until(self) -> str:
+        """The moment beyond which nothing trains: where the test begins, else the end of the log."""
+        return self.test_from or self.last_event
+
+    @property
     def shown_type(self) -> int | None:
         """Code of what was shown without response; None where histories hold no such events."""
         if self.impressions_are == "apart" or IMPRESSION not in self.event_types:

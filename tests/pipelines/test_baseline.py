@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.configuration import resolve_config
+from pipelines.named_policies import Shelf, find_policy
 from recsys.artifacts.bundle_info import ranker_name
 from recsys.artifacts.registry import Registry
 from recsys.evaluation.cold_start import history_of
@@ -102,11 +104,25 @@ def test_a_version_holds_the_baseline_what_it_is_and_how_good(recsys: Run) -> No
     for said in ("# metaq: item_knn", "Options as given; NDCG", "| shrinkage | 5.0 |", "temperature of 0.1"):
         assert said in card
     report = json.loads((folder / "evaluation.json").read_text())
+    until = open_prepared(Path("runs/shop/prepare")).info.last_event
+    assert report["trained_until"] == until
     assert list(report["policies"]) == ["item_knn"]
     assert list(report["policies"]["item_knn"]) == ["0", "1", "3"]
     assert report["baselines"]["item_knn"]["trials"] == 0
     assert json.loads((folder / "lineage.json").read_text())["prepare"]["digest"]
     assert json.loads((folder / "run.json").read_text())["baseline"]["options"] == {"shrinkage": "5"}
+
+
+def test_a_bundle_in_its_runs_folder_says_until_when_it_was_trained(recsys: Run, tmp_path: Path) -> None:
+    made(recsys, "--kind", "item_knn")
+    step = Path("runs/shop/baseline-item_knn")
+    shutil.copytree(step / "package", step / "bare")
+    (step / "bare" / "evaluation.json").unlink()
+    until = datetime.fromisoformat(open_prepared(Path("runs/shop/prepare")).info.last_event)
+    shelf = Shelf(Path("registry"), "metaq", include_seen=False)
+    assert find_policy(f"bundle:{step / 'bare'}", shelf)[1] == until
+    shutil.copytree(step / "bare", tmp_path / "elsewhere" / "bare")
+    assert find_policy(f"bundle:{tmp_path / 'elsewhere' / 'bare'}", shelf)[1] is None
 
 
 def test_the_alias_moves_only_when_told_to(recsys: Run) -> None:
