@@ -313,7 +313,7 @@ BAD = [
     (["--log", "LOG", "--set", "assume=hope"], "assume is 'hope'"),
     (["--log", "LOG", "--set", "windw=1"], "unknown key windw"),
     (["--log", "LOG", "--since", "soon"], "--since is 'soon', must be a time such as"),
-    (["--log", "LOG", "--since", "2100-01-01"], "lists out of the time asked for"),
+    (["--log", "LOG", "--since", "2100-01-01"], "out of the time asked for); begin at an earlier moment"),
     (["--log", "LOG", "--policy", "random", "--against", "json:dumps", "--since", "x"], "is no policy"),
     (["--log", "LOG", "--set", "reward={clic = 1}"], "'clic', which no event of"),
     (["--log", "LOG", "--set", "reward={clic = 1}"], "its types are click, impression: give one of these"),

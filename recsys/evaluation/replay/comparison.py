@@ -24,7 +24,7 @@ from recsys.evaluation.replay.drive import (
     fit_list_model,
     replay,
 )
-from recsys.evaluation.replay.log import EventSource, RequestTable
+from recsys.evaluation.replay.log import NO_PROPENSITY, OUT_OF_TIME, EventSource, RequestTable
 from recsys.evaluation.replay.policies import EvaluationPolicy
 from recsys.evaluation.replay.sessions import SessionSteps, chained
 from recsys.evaluation.replay.tally import Tally, Vocabulary
@@ -138,10 +138,8 @@ def replay_policies(
             kept.steps.add(lists, state)
         kept.add(lists)
     if not tally.requests:
-        reasons = tally.left_out or "no impressions at all"
         raise UserError(
-            f"0 lists of {source.name} can be replayed ({reasons}); impressions need recommendation_id, position and "
-            "propensity, or give --estimate-propensities"
+            f"0 lists of {source.name} can be replayed ({tally.left_out or 'no impressions at all'}); {_remedy(tally)}"
         )
     return kept.done(tally)
 
@@ -278,6 +276,14 @@ def columns_of(rounds: Mapping[str, ListRounds], *, many: bool) -> dict[str, Ter
         terms = {**family_columns(lists), **list_columns(lists, many=many), **floored_columns(lists, FLOORS)}
         columns |= {f"{prefix}{name}": each for name, each in terms.items()}
     return columns
+
+
+def _remedy(tally: Tally) -> str:
+    """Return what makes lists of a log fit to be replayed, by what was wrong with them."""
+    if set(tally.dropped) == {OUT_OF_TIME}:
+        return "begin at an earlier moment"
+    estimate = ", or --set estimate_propensities=true" if tally.dropped[NO_PROPENSITY] else ""
+    return f"impressions need recommendation_id, position and propensity{estimate}"
 
 
 def _span(vocabulary: Vocabulary) -> tuple[int, int]:

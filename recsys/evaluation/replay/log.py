@@ -43,6 +43,8 @@ _OPTIONAL: Final = (
     RECEIVED_AT,
     REQUEST,
 )
+OUT_OF_TIME: Final = "lists out of the time asked for"  # why some are left out
+NO_PROPENSITY: Final = "lists without a propensity above 0 and up to 1"
 _READ_ROWS: Final = 131_072
 _SESSION_GAP_US: Final = 30 * 60 * 1_000_000  # where the log names no sessions
 
@@ -206,13 +208,13 @@ def requests_of(
     length = np.diff(np.append(starts, len(code)))
     place = np.arange(len(code)) - np.repeat(starts, length)
     good = _in_window(frame["time"].to_numpy()[shown[starts]], source)
-    dropped["lists out of the time asked for"] += int((~good).sum())
+    dropped[OUT_OF_TIME] += int((~good).sum())
     unknown = (
         ~((propensity > 0) & (propensity <= 1.0 + 1e-6)) if need_propensity else np.zeros(len(code), bool)
     )
     for wrong, why in (
         (position != place, "lists with a gap or a doubled position"),
-        (unknown, "lists without a propensity above 0 and up to 1"),
+        (unknown, NO_PROPENSITY),
     ):
         bad = np.logical_or.reduceat(wrong, starts) if len(starts) else np.zeros(0, bool)
         dropped[why] += int((bad & good).sum())

@@ -212,8 +212,11 @@ def test_what_is_known_of_users_makes_cohorts(shop: Shop) -> None:
 def test_estimated_propensities_are_said_to_be(shop: Shop) -> None:
     place = shop.log.column_names.index(c.PROPENSITY)
     bare = shop.log.set_column(place, c.PROPENSITY, pa.nulls(len(shop.log), pa.float64()))
-    with pytest.raises(UserError, match="estimate-propensities"):
+    with pytest.raises(UserError, match="and propensity, or --set estimate_propensities=true"):
         evaluated(shop, bare)
+    clicks = shop.log.filter(pc.equal(shop.log[c.EVENT_TYPE], c.CLICK))
+    with pytest.raises(UserError, match=r"no impressions at all\); impressions need .* and propensity$"):
+        evaluated(shop, clicks)
     options = replace(CLICKS, assumption="independent")
     found = evaluated(shop, bare, options, estimate_propensities=True, self_test=False)
     assert gate(found, "propensities", "better") == "warn"
