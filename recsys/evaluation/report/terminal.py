@@ -42,7 +42,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
             cohort.cell,
             f"{cohort.lists:,}",
             f"{cohort.effective:,.0f}",
-            *_numbers(cohort.difference, cohort.low, cohort.high),
+            *(_numbers(cohort.difference, cohort.low, cohort.high) if cohort.enough else ("too few", "", "")),
             style="" if cohort.enough and not evaluation.refused else "dim",
         )
     gates = Table("", "of", "gate", "says", title="gates and self-tests that are not simply passed")

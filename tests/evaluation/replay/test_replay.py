@@ -1,5 +1,6 @@
 """The served object replayed on its own log: it sees the past alone, and the estimates are right."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from recsys import columns as c
 from recsys.config import RewardConfig
@@ -18,6 +20,7 @@ from recsys.evaluation.replay.log import from_parquet, from_table
 from recsys.evaluation.replay.policies import FunctionPolicy, Request, ServedPolicy, random_policy
 from recsys.evaluation.replay.verdict import Evaluation, may_pass
 from recsys.evaluation.report.html import as_html
+from recsys.evaluation.report.terminal import show
 from recsys.policies.exploration import ListDistribution
 from tests.evaluation.replay.conftest import Shop
 
@@ -40,6 +43,12 @@ def evaluated(
 @pytest.fixture(scope="module")
 def evaluation(shop: Shop) -> Evaluation:
     return evaluated(shop)
+
+
+def printed(evaluation: Evaluation) -> str:
+    page = io.StringIO()
+    show(evaluation, Console(file=page, width=200))
+    return page.getvalue()
 
 
 def estimate(evaluation: Evaluation, policy: str, estimator: str) -> float:
@@ -199,6 +208,14 @@ def test_cohorts_add_up_and_small_cells_say_so(evaluation: Evaluation) -> None:
     assert total == pytest.approx(evaluation.differences[0].value, abs=1e-9)
     assert {row.enough for row in rows if row.effective < 100} <= {False}
     assert any(row.enough for row in rows)
+
+
+def test_the_terminal_prints_no_number_of_a_small_cell(evaluation: Evaluation) -> None:
+    row = evaluation.cohorts[0]
+    small = replace(evaluation, cohorts=(replace(row, effective=99.0, enough=False),))
+    assert f"{row.difference:.4g}" in printed(replace(evaluation, cohorts=(row,)))
+    assert f"{row.difference:.4g}" not in printed(small)
+    assert "too few" in printed(small)
 
 
 def test_what_is_known_of_users_makes_cohorts(shop: Shop) -> None:
