@@ -119,6 +119,9 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.html and report.json.")] = Path(
         "runs/replay"
     ),
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print every estimator too; the report has them anyway.")
+    ] = False,
 ) -> None:
     """Evaluate the served object: on cold users of a run, or by replay of logged sessions with --log or --store.
 
@@ -135,7 +138,9 @@ def evaluate(
     limit_threads(1)
     from pipelines.replay import replay
 
-    raise typer.Exit(replay(log, store, policy, against, registry, name, out, overrides or [], since))
+    raise typer.Exit(
+        replay(log, store, policy, against, registry, name, out, overrides or [], since, verbose=verbose)
+    )
 
 
 _step_command("publish", "Publish the bundle and move the alias.")

@@ -75,12 +75,14 @@ def replay(
     out: Path,
     overrides: Sequence[str],
     since: str | None = None,
+    *,
+    verbose: bool = False,
 ) -> int:
     """Replay, write the report, print it; return the exit code: 0 met, 1 not met, 3 these logs cannot say."""
     config = _config(overrides)
     shelf = Shelf(registry, name, config.include_seen)
     with ExitStack() as opened:
-        return _replayed(_source(log, store, opened), policy, against, shelf, config, out, since)
+        return _replayed(_source(log, store, opened), policy, against, shelf, config, out, since, verbose)
 
 
 def _replayed(
@@ -91,6 +93,7 @@ def _replayed(
     config: ReplayConfig,
     out: Path,
     since: str | None,
+    verbose: bool,
 ) -> int:
     source, attributes = read
     challenger, trained = find_policy(policy, shelf, against)
@@ -125,7 +128,7 @@ def _replayed(
             on_request=progress.advance,
         )
     page = report.save(out)
-    show(report.evaluation, Console(file=sys.stdout))
+    show(report.evaluation, Console(file=sys.stdout), verbose=verbose)
     say(console, f"report: {page}, {page.with_suffix('.json')}")
     if report.evaluation.refused:
         return EXIT_CANNOT_SAY

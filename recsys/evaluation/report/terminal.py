@@ -1,9 +1,12 @@
 """The same evaluation in the terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.evaluation.ope.gates import Gate
 from recsys.evaluation.ope.sums import LOGGING
 from recsys.evaluation.replay.verdict import Evaluation
 
@@ -11,12 +14,27 @@ _COLOUR = {"better": "green", "worse": "red", "no difference seen": "yellow", "c
 _GATE = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def show(evaluation: Evaluation, console: Console) -> None:
-    """Print gates that are not passed, differences, estimates, cohorts and the verdict, which stands last."""
-    grey = "dim" if evaluation.refused else ""
-    differences = Table("policy", "against", "difference", "low", "high", "relative", title="differences")
+def show(evaluation: Evaluation, console: Console, *, verbose: bool = False) -> None:
+    """Print the verdict, the differences, gates that are not passed, and cohorts; `verbose` adds every estimate."""
+    console.print(
+        Text(f"{evaluation.decision}: ", style=_COLOUR[evaluation.decision]) + Text(evaluation.sentence)
+    )
+    gates = [(name, gate) for name, of in evaluation.gates.items() for gate in of]
+    gates += [("the log", gate) for gate in evaluation.self_tests]
+    for table in (_differences(evaluation), _gates(gates)):
+        if table.row_count:
+            console.print(table)
+    passed = sum(gate.verdict == "pass" for _, gate in gates)
+    console.print(f"{passed} of {len(gates)} gates and self-tests passed")
+    for table in (_cohorts(evaluation), *([_estimates(evaluation)] if verbose else [])):
+        if table.row_count:
+            console.print(table)
+
+
+def _differences(evaluation: Evaluation) -> Table:
+    table = Table("policy", "against", "difference", "low", "high", "relative", title="differences")
     for row in evaluation.differences:
-        differences.add_row(
+        table.add_row(
             row.policy,
             _name(row.against),
             *(
@@ -24,41 +42,48 @@ def show(evaluation: Evaluation, console: Console) -> None:
                 if evaluation.may_be_told(row)
                 else ("cannot say", "", "", "")
             ),
-            style=grey,
+            style=_style(evaluation),
         )
-    estimates = Table("policy", "estimator", "value", "low", "high", "interval", title="estimates")
-    for each in evaluation.estimates:
-        estimates.add_row(
-            _name(each.policy),
-            each.estimator,
-            *_numbers(each.value, each.low, each.high),
-            each.interval,
-            style=grey,
-        )
-    cohorts = Table("segment", "cell", "lists", "effective", "difference", "low", "high", title="cohorts")
+    return table
+
+
+def _gates(gates: Sequence[tuple[str, Gate]]) -> Table:
+    table = Table("", "of", "gate", "says", title="gates and self-tests that are not simply passed")
+    for name, gate in gates:
+        if gate.verdict != "pass":
+            table.add_row(Text(gate.verdict, style=_GATE[gate.verdict]), name, gate.name, Text(gate.says))
+    return table
+
+
+def _cohorts(evaluation: Evaluation) -> Table:
+    table = Table("segment", "cell", "lists", "effective", "difference", "low", "high", title="cohorts")
     for cohort in evaluation.cohorts:
-        cohorts.add_row(
+        table.add_row(
             cohort.segment,
             cohort.cell,
             f"{cohort.lists:,}",
             f"{cohort.effective:,.0f}",
             *(_numbers(cohort.difference, cohort.low, cohort.high) if cohort.enough else ("too few", "", "")),
-            style="" if cohort.enough and not evaluation.refused else "dim",
+            style=_style(evaluation) if cohort.enough else "dim",
         )
-    gates = Table("", "of", "gate", "says", title="gates and self-tests that are not simply passed")
-    everything = [*[(name, gate) for name, of in evaluation.gates.items() for gate in of]]
-    everything += [("the log", gate) for gate in evaluation.self_tests]
-    for name, gate in everything:
-        if gate.verdict != "pass":
-            gates.add_row(Text(gate.verdict, style=_GATE[gate.verdict]), name, gate.name, Text(gate.says))
-    passed = sum(gate.verdict == "pass" for _, gate in everything)
-    for table in (estimates, cohorts, differences, gates):
-        if table.row_count:
-            console.print(table)
-    console.print(f"{passed} of {len(everything)} gates and self-tests passed")
-    console.print(
-        Text(f"{evaluation.decision}: ", style=_COLOUR[evaluation.decision]) + Text(evaluation.sentence)
-    )
+    return table
+
+
+def _estimates(evaluation: Evaluation) -> Table:
+    table = Table("policy", "estimator", "value", "low", "high", "interval", title="estimates")
+    for row in evaluation.estimates:
+        table.add_row(
+            _name(row.policy),
+            row.estimator,
+            *_numbers(row.value, row.low, row.high),
+            row.interval,
+            style=_style(evaluation),
+        )
+    return table
+
+
+def _style(evaluation: Evaluation) -> str:
+    return "dim" if evaluation.refused else ""
 
 
 def _numbers(*values: float) -> tuple[str, ...]:

@@ -45,9 +45,9 @@ def evaluation(shop: Shop) -> Evaluation:
     return evaluated(shop)
 
 
-def printed(evaluation: Evaluation) -> str:
+def printed(evaluation: Evaluation, *, verbose: bool = False) -> str:
     page = io.StringIO()
-    show(evaluation, Console(file=page, width=200))
+    show(evaluation, Console(file=page, width=200), verbose=verbose)
     return page.getvalue()
 
 
@@ -208,6 +208,17 @@ def test_cohorts_add_up_and_small_cells_say_so(evaluation: Evaluation) -> None:
     assert total == pytest.approx(evaluation.differences[0].value, abs=1e-9)
     assert {row.enough for row in rows if row.effective < 100} <= {False}
     assert any(row.enough for row in rows)
+
+
+def test_the_terminal_says_the_verdict_first_and_every_estimator_only_where_asked(
+    evaluation: Evaluation,
+) -> None:
+    said = printed(evaluation)
+    assert said.startswith("better: better is better than champion")
+    order = [said.index(title) for title in ("differences", "gates and self-tests passed", "cohorts")]
+    assert order == sorted(order)
+    assert "sndr" not in said
+    assert "sndr" in printed(evaluation, verbose=True)
 
 
 def test_the_terminal_prints_no_number_of_a_small_cell(evaluation: Evaluation) -> None:
