@@ -40,5 +40,8 @@ def show_drift(config: RunConfig, log: Path | None, store: str | None) -> int:
         )
     console = Console()
     console.print(table)
-    say(console, f"{drift.lists[0]:,} lists before, {drift.lists[1]:,} now. {drift.sentence}")
+    counts = (
+        "" if drift.verdict == "too few" else f"{drift.lists[0]:,} lists before, {drift.lists[1]:,} now. "
+    )
+    say(console, counts + drift.sentence)
     return EXIT[drift.verdict]

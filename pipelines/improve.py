@@ -148,7 +148,8 @@ def _one(work: Round, live: LiveLog, trainers: Mapping[str, Trainer] | None) -> 
             facts.pop("read_until_us")
         return work.end(decision.outcome, decision.why, facts)
     if work.asked.canary is not None or work.asked.shadow:
-        return begin(work, challenger, decision.why, facts)
+        unjudged = "replay cannot say: " if decision.outcome == "cannot say" else ""
+        return begin(work, challenger, unjudged + decision.why, facts)
     return promote(work, challenger, decision.why, facts)
 
 

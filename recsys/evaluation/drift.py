@@ -60,6 +60,7 @@ class Drift:
     rows: Sequence[DriftRow]
     lists: tuple[int, int]  # before, now
     windows_us: tuple[int, int, int]  # before begins, now begins, now ends
+    min_lists: int  # in each window
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +72,10 @@ class Drift:
     def sentence(self) -> str:
         """What is to be said in one line."""
         if self.verdict == "too few":
-            return f"Too few lists to say: {self.lists[0]:,} before, {self.lists[1]:,} now."
+            return (
+                f"Too few lists to say: {self.lists[0]:,} before, {self.lists[1]:,} now, at least {self.min_lists:,} "
+                "of each are needed; wait for more, or set improve.drift.window_hours, reference_hours or min_lists."
+            )
         drifted = [row.says for row in self.rows if row.verdict == "drifted"]
         return f"Drifted: {'; '.join(drifted)}." if drifted else "Steady: nothing moved beyond its bound."
 
@@ -143,7 +147,7 @@ def measure_drift(
         _mean("log10 propensity", "the mean log10 propensity on top", before, now, _LOG_PROPENSITY,
               config.propensity, enough),
     ]  # fmt: skip
-    return Drift(made, counts, (start, middle, end))
+    return Drift(made, counts, (start, middle, end), config.min_lists)
 
 
 def _values(frame: pd.DataFrame, lists: Any, earned: RealArray) -> RealArray:

@@ -97,7 +97,7 @@ def decide(evaluation: Evaluation, broken: Sequence[str], config: ImproveConfig)
             "kept", f"{row.against} stays: {row.policy} breaks a limit: {'; '.join(broken)}.", tuple(broken)
         )
     if evaluation.refused:
-        return Decision("cannot say", f"{row.against} stays: {evaluation.sentence}")
+        return Decision("cannot say", f"{row.against} stays, {row.policy} is not judged: {evaluation.why}.")
     champion = row.value / row.relative if row.relative else 0.0
     needed = config.margin * abs(champion)
     sure = f"{row.value:+.4g} a {config.horizon} ({row.low:+.4g} to {row.high:+.4g})"

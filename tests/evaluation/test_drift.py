@@ -104,6 +104,6 @@ def test_means_and_shares_are_those_of_the_log() -> None:
 def test_too_few_lists_say_nothing() -> None:
     drift = measured(traffic(1, taste=2.0), CONFIG.model_copy(update={"min_lists": 5000}))
     assert drift.verdict == "too few"
-    assert "Too few lists" in drift.sentence
+    assert "now, at least 5,000 of each are needed; wait for more, or set improve.drift." in drift.sentence
     with pytest.raises(UserError, match="0 lists"):
         measured(from_table(EVENTS.empty_table()))

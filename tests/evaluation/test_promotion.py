@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.artifacts.health_gate import HealthCheck
+from recsys.evaluation.ope.gates import Gate
 from recsys.evaluation.promotion import Measured, decide, limits
 from recsys.evaluation.replay.verdict import DifferenceRow, Evaluation
 from recsys.loop_config import ImproveConfig
@@ -49,7 +50,10 @@ def test_the_lower_bound_must_exceed_the_margin(low: float, high: float, margin:
 
 def test_a_refused_replay_promotes_nobody_and_a_broken_limit_comes_first() -> None:
     refused = replace(EVALUATION, decision="cannot say", sentence="These logs cannot say.")
-    assert decide(refused, [], ImproveConfig()).outcome == "cannot say"
+    few = Gate("effective sample size", "fail", 68.0, "≥ 100", "too few")
+    said = decide(replace(refused, gates={"new": [few]}), [], ImproveConfig())
+    assert said.outcome == "cannot say"
+    assert said.why == "old stays, new is not judged: effective sample size: too few."
     assert decide(refused, ["it is slow"], ImproveConfig()).outcome == "kept"
     assert "it is slow" in decide(EVALUATION, ["it is slow"], ImproveConfig()).why
 

@@ -20,6 +20,10 @@ _IMMATERIAL: Final = (
     1e-4  # of a mean weight: less than that is rounding, and moves no value that anybody would see
 )
 
+_CLOSER: Final = (
+    "let what logs explore more, or the policy stay closer to it"  # remedy of what is hardly shown
+)
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -60,14 +64,15 @@ def weight_gates(sums: Sums, policy: int, bounds: GateBounds | None = None) -> l
     z = 0.0 if exact else gap / spread if spread > 0 else np.copysign(np.inf, gap)
     missing = max(0.0, -(gap + 2.0 * spread)) if np.isfinite(spread) else 0.0
     low_mean = summary.mean <= 0.0 or abs(z) > bounds.mean_weight_z
+    few, heavy = summary.effective < bounds.effective, summary.largest_share > bounds.largest_share
     return [
         Gate(
             "mean weight",
             "fail" if low_mean else "warn" if abs(z) > bounds.mean_weight_warn else "pass",
             float(z) if np.isfinite(z) else None,
             f"|z| ≤ {bounds.mean_weight_z:g}",
-            f"the mean importance weight is {summary.mean:.3g}, must be 1 within chance (z = {z:.1f}): "
-            + _about_the_mean(gap, low_mean),
+            f"the mean importance weight is {summary.mean:.3g}, must be 1 within chance, |z| ≤ "
+            f"{bounds.mean_weight_z:g} (z = {z:.1f}): " + _about_the_mean(gap, low_mean),
         ),
         Gate(
             "support",
@@ -75,27 +80,42 @@ def weight_gates(sums: Sums, policy: int, bounds: GateBounds | None = None) -> l
             missing,
             f"≤ {bounds.missing_support:.0%}",
             f"at least {missing:.1%} of what the policy would show could not have been logged"
+            + (
+                f", must be at most {bounds.missing_support:.0%}: {_CLOSER}"
+                if missing > bounds.missing_support
+                else ""
+            )
             if missing > 0
             else "no sign that the policy shows what could not have been logged",
         ),
         Gate(
             "effective sample size",
             "fail"
-            if summary.effective < bounds.effective
+            if few
             else "warn"
             if summary.effective < bounds.effective_share * summary.rounds
             else "pass",
             summary.effective,
             f"≥ {bounds.effective:g}",
             f"{summary.rounds:,} rounds are worth {summary.effective:,.0f} of the policy's own "
-            f"({summary.effective / max(summary.rounds, 1):.1%})",
+            f"({summary.effective / max(summary.rounds, 1):.1%})"
+            + (
+                f", must be worth at least {bounds.effective:g}: wait for more lists, or {_CLOSER}"
+                if few
+                else ""
+            ),
         ),
         Gate(
             "largest weight",
-            "fail" if summary.largest_share > bounds.largest_share else "pass",
+            "fail" if heavy else "pass",
             summary.largest_share,
             f"≤ {bounds.largest_share:.0%}",
-            f"one round carries {summary.largest_share:.1%} of all weight (weight {summary.largest:,.3g})",
+            f"one round carries {summary.largest_share:.1%} of all weight (weight {summary.largest:,.3g})"
+            + (
+                f", must be at most {bounds.largest_share:.0%}: wait for more lists, or {_CLOSER}"
+                if heavy
+                else ""
+            ),
         ),
     ]
 
@@ -104,8 +124,8 @@ def _about_the_mean(gap: float, failed: bool) -> str:
     if not failed:
         return "as it should be"
     if gap < 0:
-        return "the policy shows what the log never could, or propensities are wrong"
-    return "logged propensities are too small, or wrong"
+        return f"the policy shows what the log never could, or propensities are wrong; {_CLOSER}"
+    return "logged propensities are too small, or wrong; mend what logs them"
 
 
 def _control_error(sums: Sums, policy: int) -> float:
@@ -175,7 +195,9 @@ def calibration_gate(
         "fail" if z > bounds.calibration_z else "pass",
         z,
         f"z ≤ {bounds.calibration_z:g}",
-        f"1 / propensity averages {ratio.mean():.3g} times the number of candidates, must not exceed 1 (z = {z:.1f})",
+        f"1 / propensity averages {ratio.mean():.3g} times the number of candidates, must not exceed 1 beyond "
+        f"chance, z ≤ {bounds.calibration_z:g} (z = {z:.1f})"
+        + ("; mend the propensities that are logged" if z > bounds.calibration_z else ""),
     )
 
 

@@ -21,7 +21,8 @@ from recsys.mdp.reward import rewarded_types
 from recsys.types import BoolArray, RealArray
 
 _SAME = 1e-3  # relative; propensities are logged in single precision
-_NEAR = 0.05
+_NEAR = 0.05  # below it a warning
+_APART = f"≤ {_SAME:g} apart, fails above {_NEAR:g}"
 _LEAST_COVERAGE = 0.9  # of a nominal 95 %, on a simulation that has the log's own tails and no heavier ones
 MakePolicies = Callable[[EventSource], Mapping[str, EvaluationPolicy]]
 
@@ -33,7 +34,7 @@ def same_policy_gate(policy: str, agreement: Agreement) -> Gate:
             "A/A: propensities recomputed",
             "warn",
             None,
-            f"≤ {_SAME:g} apart",
+            _APART,
             f"no list of the log was made by {policy}, so its recorded propensities cannot be computed anew",
         )
     gap = agreement.largest_gap
@@ -41,9 +42,10 @@ def same_policy_gate(policy: str, agreement: Agreement) -> Gate:
         "A/A: propensities recomputed",
         "pass" if gap <= _SAME else "warn" if gap <= _NEAR else "fail",
         gap,
-        f"≤ {_SAME:g} apart",
+        _APART,
         f"{policy} made {agreement.lists:,} lists of the log; replayed, its propensities differ from those recorded by "
-        f"up to {gap:.2g} of their size",
+        f"up to {gap:.2g} of their size"
+        + (f", must be at most {_NEAR:g}: what is replayed is not what was served" if gap > _NEAR else ""),
     )
 
 
@@ -139,7 +141,12 @@ def coverage_gate(found: FittedCoverage | None, confidence: float) -> Gate:
         found.share,
         bound,
         f"on {found.logs} logs drawn from a model of this one the interval held the truth {found.share:.1%} of "
-        f"the time (mean width {found.mean_width:.3g})",
+        f"the time (mean width {found.mean_width:.3g})"
+        + (
+            f", must be at least {_LEAST_COVERAGE:.0%}: wait for more lists"
+            if found.share < _LEAST_COVERAGE
+            else ""
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from recsys.evaluation.replay.tables import CohortRow, PeriodRow, cohort_rows, c
 from recsys.evaluation.replay.watch import WatchRow, watch_rows
 
 Decision = Literal["better", "worse", "no difference seen", "cannot say"]
+_TOLD = 3  # gates that a sentence names
 _SAID: Mapping[Horizon, Mapping[Assumption, str]] = {
     "list": {
         "whole": "a reward may hang on the whole list",
@@ -89,6 +90,14 @@ class Evaluation:
     provenance: Mapping[str, object]
     weights: Mapping[str, tuple[Sequence[float], Sequence[int]]]  # edges and counts of the weights, by policy
     watched: Sequence[WatchRow]  # the first difference with bounds that hold at every moment at once
+
+    @property
+    def why(self) -> str:
+        """The gates that failed, as one reason; nothing where none did."""
+        return _reason(
+            [gate for gates in self.gates.values() for gate in gates if gate.verdict == "fail"]
+            + [gate for gate in self.self_tests if gate.verdict == "fail"]
+        )
 
     @property
     def refused(self) -> bool:
@@ -177,8 +186,10 @@ def _verdict(
     """Return the decision and the one sentence."""
     against = "what was logged" if row.against == LOGGING else row.against
     if blocking:
-        why = "; ".join(dict.fromkeys(f"{gate.name}: {gate.says}" for gate in blocking[:3]))
-        return "cannot say", f"These logs cannot say whether {challenger} is better than {against}: {why}."
+        return (
+            "cannot say",
+            f"These logs cannot say whether {challenger} is better than {against}: {_reason(blocking)}.",
+        )
     sure = f"{options.confidence:.0%} interval {row.low:+.4g} to {row.high:+.4g}"
     assumed = "" if width == 1 else f", if {_SAID[options.horizon][options.assumption]}"
     warned = ", on propensities that were estimated" if estimated else ""
@@ -189,6 +200,10 @@ def _verdict(
     if row.high < 0:
         return "worse", f"{challenger} is worse than {against}: {how}."
     return "no difference seen", f"No difference between {challenger} and {against} is seen: {how}."
+
+
+def _reason(failed: Sequence[Gate]) -> str:
+    return "; ".join(dict.fromkeys(f"{gate.name}: {gate.says}" for gate in failed[:_TOLD]))
 
 
 def _gates(

@@ -16,9 +16,12 @@ _GATE = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
 def show(evaluation: Evaluation, console: Console, *, verbose: bool = False) -> None:
     """Print the verdict, the differences, gates that are not passed, and cohorts; `verbose` adds every estimate."""
-    console.print(
-        Text(f"{evaluation.decision}: ", style=_COLOUR[evaluation.decision]) + Text(evaluation.sentence)
+    said = (
+        f"whether {evaluation.policy} is better than {_name(evaluation.against)}: {evaluation.why}."
+        if evaluation.refused
+        else evaluation.sentence
     )
+    console.print(Text(f"{evaluation.decision}: ", style=_COLOUR[evaluation.decision]) + Text(said))
     gates = [(name, gate) for name, of in evaluation.gates.items() for gate in of]
     gates += [("the log", gate) for gate in evaluation.self_tests]
     for table in (_differences(evaluation), _gates(gates)):

@@ -57,7 +57,14 @@ def test_wrong_propensities_are_refused(factor: float) -> None:
 
 def test_one_round_must_not_decide_and_no_match_is_no_answer() -> None:
     heavy = Rounds(np.ones(200), np.append(np.full(199, 0.5), 1e-4), np.append(np.full(199, 0.25), 0.9))
-    assert verdicts(weight_gates(sum_rounds(heavy, {"snips": snips}), 0))["largest weight"] == "fail"
+    gates = {gate.name: gate for gate in weight_gates(sum_rounds(heavy, {"snips": snips}), 0)}
+    assert gates["largest weight"].verdict == "fail"
+    assert (
+        "must be at most 10%: wait for more lists, or let what logs explore more"
+        in gates["largest weight"].says
+    )
+    assert gates["effective sample size"].verdict == "fail"
+    assert "must be worth at least 100: wait for more lists, or" in gates["effective sample size"].says
     nothing = Rounds(np.ones(50), np.full(50, 0.5), np.zeros(50))
     assert verdicts(weight_gates(sum_rounds(nothing, {"ips": ips}), 0))["mean weight"] == "fail"
 
