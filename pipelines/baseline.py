@@ -1,6 +1,7 @@
 """Baseline: a bundle whose lists are ranked by a fitted baseline, measured as it is served, for the registry."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -188,4 +189,6 @@ def make(config: RunConfig, console: Console, *, promote: bool, force: bool) -> 
     else:
         standing = registry.aliases(publish.name).get(publish.alias, "still nothing")
         say(said, f"{publish.alias} of {publish.name} is {standing}; --promote moves it")
+        where = f"--registry {shlex.quote(str(publish.registry))} --name {shlex.quote(publish.name)}"
+        say(said, f"challenge  recsys promote {version} --alias challenger {where}")
     say(said, "serve      " + served_version(config, version).command())

@@ -101,7 +101,10 @@ def evaluate(
         str | None, typer.Option("--store", help="Replay the endpoint's SQLite file or PostgreSQL address.")
     ] = None,
     policy: Annotated[
-        str, typer.Option("--policy", help="bundle@ALIAS, bundle:FOLDER, random or package.module:policy.")
+        str,
+        typer.Option(
+            "--policy", help="bundle@ALIAS or bundle@VERSION, bundle:FOLDER, random or package.module:policy."
+        ),
     ] = "bundle@challenger",
     against: Annotated[
         str | None, typer.Option("--against", help="The policy to beat; without one, what was logged.")

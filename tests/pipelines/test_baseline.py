@@ -113,6 +113,16 @@ def test_a_version_holds_the_baseline_what_it_is_and_how_good(recsys: Run) -> No
     assert json.loads((folder / "run.json").read_text())["baseline"]["options"] == {"shrinkage": "5"}
 
 
+def test_the_command_that_is_printed_makes_it_the_challenger(recsys: Run) -> None:
+    _, out, err = recsys("baseline", "--config", "shop.toml", "--kind", "popularity")
+    line = next(line for line in out.splitlines() if line.startswith("challenge "))
+    code, out, err = recsys(*line.split()[2:])
+    assert code == 0, err
+    aliases = Registry(Path("registry")).aliases("metaq")
+    assert set(aliases) == {"challenger"}
+    (Path("registry") / "metaq" / "aliases" / "challenger.json").unlink()
+
+
 def test_a_bundle_in_its_runs_folder_says_until_when_it_was_trained(recsys: Run, tmp_path: Path) -> None:
     made(recsys, "--kind", "item_knn")
     step = Path("runs/shop/baseline-item_knn")
