@@ -22,7 +22,7 @@ from pipelines.loop_round import Asked, Round, promote
 from pipelines.progress import say, shown
 from pipelines.publish import EVALUATION, HEALTH
 from pipelines.traffic import traffic
-from pipelines.trial import begin, end_shadow, judge_canary
+from pipelines.trial import begin, check, end_shadow, judge_canary
 from recsys.artifacts.files import files_below, locked
 from recsys.artifacts.health_gate import health_checks
 from recsys.artifacts.journal import Journal
@@ -56,6 +56,7 @@ def improve(
             raise UserError(f"another round works on {home}; wait for it, or serve another name") from None
         work = Round(config, Registry(publish.registry), Journal(home), console, asked)
         work.champion  # noqa: B018 - says what is missing before anything is read
+        check(work)
         mend(work)
         folder = loop_folder(config).root / "traffic"
         gap = config.state.session_gap_minutes

@@ -20,6 +20,17 @@ from recsys.recommender import load_recommender
 CANARY: Final = "canary"
 
 
+def check(work: Round) -> None:
+    """Raise UserError where a trial is asked for that could not begin, before anything is read or trained."""
+    asked = work.asked
+    if asked.canary is not None:
+        if not 0.0 < asked.canary < 100.0:
+            raise UserError(f"--canary is {asked.canary:g} %, must lie between 0 and 100; give 5")
+        _free(_endpoint(work))
+    elif asked.shadow:
+        _endpoint(work)
+
+
 def begin(work: Round, challenger: str, why: str, facts: Mapping[str, Any]) -> int:
     """Put a challenger on trial: one that passed, instead of promoting it, or one that replay could not judge."""
     endpoint, asked = _endpoint(work), work.asked
@@ -28,17 +39,7 @@ def begin(work: Round, challenger: str, why: str, facts: Mapping[str, Any]) -> i
         said = f"{challenger} ranks in the shadow of {facts['champion']} until the next round: {why}"
         return work.end("on trial", said, {**facts, "trial": "shadow", "begun_us": _now_us()})
     assert asked.canary is not None  # noqa: S101 - the caller has looked
-    if not 0.0 < asked.canary < 100.0:
-        raise UserError(f"--canary is {asked.canary:g} %, must lie between 0 and 100; give 5")
-    running = [
-        each["name"]
-        for each in endpoint.ask("GET", "/v1/experiments")["experiments"]
-        if not each["scenarios"]
-    ]
-    if others := [name for name in running if name != CANARY]:
-        raise UserError(
-            f"the experiment {others[0]} has all users of the endpoint; end it first, or promote without --canary"
-        )
+    _free(endpoint)  # it may have begun meanwhile
     variants = [
         {"name": "champion", "weight": 100.0 - asked.canary},
         {
@@ -133,6 +134,19 @@ def _endpoint(work: Round) -> Endpoint:
             "a trial runs at the endpoint; give --endpoint http://host:port (and --key with the scope admin)"
         )
     return work.asked.endpoint
+
+
+def _free(endpoint: Endpoint) -> None:
+    """Raise UserError if the endpoint does not answer, or another experiment has all of its users."""
+    running = [
+        each["name"]
+        for each in endpoint.ask("GET", "/v1/experiments")["experiments"]
+        if not each["scenarios"]
+    ]
+    if others := [name for name in running if name != CANARY]:
+        raise UserError(
+            f"the experiment {others[0]} has all users of the endpoint; end it first, or promote without --canary"
+        )
 
 
 def _said(arms: Arms, challenger: str, champion: str) -> str:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from pipelines.challengers import Learnt, Lesson, merged_run
 from pipelines.cli import app
 from pipelines.improve import every, improve
-from pipelines.loop_round import Asked
+from pipelines.loop_round import Asked, Endpoint
 from recsys import columns as c
 from recsys.artifacts.files import locked
 from recsys.errors import UserError
@@ -193,6 +193,11 @@ def test_every_hours_goes_on_after_what_people_can_mend() -> None:
         (["--store", "nowhere.sqlite"], "no store at nowhere.sqlite"),
         (["--log", "LOG", "--set", "improve.margin=2"], "improve.margin is '2'"),
         (["--log", "LOG", "--candidate", "BETTER", "--canary", "5"], "a trial runs at the endpoint"),
+        (
+            ["--log", "LOG", "--canary", "200", "--endpoint", "http://x"],
+            "--canary is 200 %, must lie between",
+        ),
+        (["--log", "LOG", "--canary", "0", "--endpoint", "http://x"], "--canary is 0 %, must lie between"),
     ],
 )
 def test_what_a_person_can_mend_is_one_line(shop: Shop, arguments: list[str], says: str) -> None:
@@ -202,6 +207,17 @@ def test_what_a_person_can_mend_is_one_line(shop: Shop, arguments: list[str], sa
     assert isinstance(done.exception, UserError), done.output
     assert says in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize("asked", [{"canary": 5.0}, {"shadow": True}])
+def test_a_trial_that_could_not_begin_is_refused_before_anything_is_trained(
+    shop: Shop, asked: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match="a trial runs at the endpoint"):
+        shop.round(log=shop.root / "nowhere", **asked)
+    with pytest.raises(UserError, match="does not answer"):
+        shop.round(log=shop.root / "nowhere", canary=5.0, endpoint=Endpoint("http://127.0.0.1:9", "key"))
+    assert shop.journal.lines() == []
 
 
 def test_drift_is_a_command_and_can_hold_a_round_back(shop: Shop) -> None:

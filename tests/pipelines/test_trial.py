@@ -108,7 +108,7 @@ def test_a_canary_begins_only_after_the_gate_and_with_a_share_that_grows_without
     assert (
         shop.round("improve.margin=0.9", candidate=shop.better, canary=5.0, endpoint=worse)[0] == 4
     )  # goes on
-    assert worse.asked == []
+    assert worse.asked == ["GET /v1/experiments"]  # whether a canary could begin, and no more
 
 
 @pytest.mark.parametrize(
