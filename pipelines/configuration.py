@@ -43,7 +43,7 @@ def put_override(raw: dict[str, object], text: str) -> None:
     if not equals or not last or not all(tables):
         raise UserError(f"--set {text!r} is not of the form section.key=value, such as pretrain.epochs=3")
     try:
-        put_value(raw, key.strip(), _value(value.strip(), text))
+        put_value(raw, key.strip(), _value(value.strip()))
     except UserError as error:
         raise UserError(f"--set {text!r}: {error}") from None
 
@@ -60,12 +60,12 @@ def put_value(raw: dict[str, object], key: str, value: object) -> None:
     table[last] = value
 
 
-def _value(value: str, text: str) -> object:
+def _value(value: str) -> object:
     if value == "none":
         return None
     if value.startswith(("[", "{", '"')):
         try:
             return tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError as error:
-            raise UserError(f"--set {text!r}: the value is not TOML: {error}") from None
+            raise UserError(f"the value is not TOML: {error}") from None
     return value

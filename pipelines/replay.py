@@ -144,7 +144,7 @@ def _config(overrides: Sequence[str]) -> ReplayConfig:
     try:
         return ReplayConfig.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"--set: {refusal(error, ReplayConfig)}") from None
+        raise UserError(f"--set: {refusal(error, ReplayConfig, config='')}") from None
 
 
 Attributes = dict[str, dict[str, str]]  # of users, by name

@@ -27,38 +27,38 @@ _MUST_BE = {  # where the library's words are about Python, not about a file
 }
 
 
-def refusal(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return one line about the first thing that a model refused."""
+def refusal(error: ValidationError, model: type[BaseModel], config: str = "the config") -> str:
+    """Return one line about the first thing that a model refused; without a `config` there is --set alone."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        return _unknown_key(path, model)
+        return _unknown_key(path, model, config or "--set")
     key = ".".join(part for part in path if not part.isdigit())  # of a list's element: the list
     if first["type"] == "missing":
-        return f"{key} is missing; {_where(key)}"
+        return f"{key} is missing; {_where(key, config)}"
     if first["type"] == "value_error":  # our own words, which name value, bound and remedy
         return first["msg"].removeprefix("Value error, ")
     value = repr(first["input"])
     if len(value) > _LONGEST_VALUE:
         value = f"{value[:_LONGEST_VALUE]}…"
     allowed = _MUST_BE.get(first["type"], first["msg"].removeprefix("Input should be "))
-    return f"{'.'.join(path)} is {value}, must be {allowed}; {_where(key)}"
+    return f"{'.'.join(path)} is {value}, must be {allowed}; {_where(key, config)}"
 
 
-def _where(key: str) -> str:
+def _where(key: str, config: str) -> str:
     section, _, _ = key.rpartition(".")
     place = f"under [{section}] of" if section else "at the top of"
-    return f"set it {place} the config or with --set {key}=…"
+    return f"set it {place} {config} or with --set {key}=…" if config else f"give --set {key}=…"
 
 
-def _unknown_key(path: list[str], model: type[BaseModel]) -> str:
+def _unknown_key(path: list[str], model: type[BaseModel], config: str) -> str:
     *sections, last = path
     fields = _fields(model, sections)
     key = ".".join(path)
     near = difflib.get_close_matches(last, fields, n=1)
     if near:
         return f"unknown key {key}; did you mean {'.'.join([*sections, near[0]])}?"
-    place = f"[{'.'.join(sections)}]" if sections else "the config"
+    place = f"[{'.'.join(sections)}]" if sections else config
     return f"unknown key {key}; {place} takes: {', '.join(fields)}"
 
 
