@@ -31,6 +31,7 @@ from recsys.errors import UserError
 
 CHECKSUMS: Final = "checksums.json"
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # no slash and no leading dot: it stays inside its folder
+VERSIONS: Final = "versions"  # folder of a model that holds its versions
 _GIVEN_BY_US = re.compile(r"v(\d{4,})-([0-9a-f]{8})")
 _STAGING = ".tmp-"
 
@@ -91,7 +92,7 @@ class Registry:
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model, oldest first."""
-        folder = self._home(name) / "versions"
+        folder = self._home(name) / VERSIONS
         return sorted((path.name for path in folder.iterdir()), key=_order) if folder.is_dir() else []
 
     def aliases(self, name: str) -> dict[str, str]:
@@ -172,7 +173,7 @@ class Registry:
         return self.root / name
 
     def _version_folder(self, name: str, version: str) -> Path:
-        return self._home(name) / "versions" / version
+        return self._home(name) / VERSIONS / version
 
     @contextmanager
     def _exclusive(self, home: Path) -> Iterator[None]:

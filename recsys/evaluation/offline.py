@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.artifacts.files import replace_text
-from recsys.artifacts.registry import Registry
+from recsys.artifacts.registry import VERSIONS, Registry
 from recsys.evaluation.intervals import Interval
 from recsys.evaluation.ope.accumulate import sum_rounds
 from recsys.evaluation.ope.clustered import clustered_intervals
@@ -65,7 +65,10 @@ class Report:
 
 
 def served(place: Path | str, *, exclude_seen: bool = True) -> ServedPolicy:
-    """Return a bundle as it is served: from its folder, or by "REGISTRY/NAME@ALIAS" (or a version after the @)."""
+    """Return a bundle as it is served: from its folder, or by "REGISTRY/NAME@ALIAS" (or a version after the @).
+
+    Reports call it by its version, a folder that is none of a registry's by its path.
+    """
     registry, at, alias = str(place).rpartition("@")
     folder = Registry(Path(registry).parent).resolve(Path(registry).name, alias) if at else Path(place)
     until: datetime | None = None
@@ -74,7 +77,8 @@ def served(place: Path | str, *, exclude_seen: bool = True) -> ServedPolicy:
         until = datetime.fromisoformat(told)
     except (OSError, ValueError, LookupError, TypeError):
         until = None  # made by hand: nobody says
-    return ServedPolicy(load_recommender(folder), exclude_seen=exclude_seen, trained_until=until)
+    name = folder.name if folder.parent.name == VERSIONS else str(folder)
+    return ServedPolicy(load_recommender(folder), name, exclude_seen=exclude_seen, trained_until=until)
 
 
 def evaluate_log(
@@ -176,11 +180,11 @@ def estimate(
 
 
 def _named(challenger: EvaluationPolicy, against: EvaluationPolicy | None) -> dict[str, EvaluationPolicy]:
-    """Return the policies by name; the same name twice is told apart, and slashes would be taken for columns."""
-    first = challenger.name.replace("/", " ")
+    """Return the policies by name; the same name twice is told apart."""
+    first = challenger.name
     if against is None:
         return {first: challenger}
-    second = against.name.replace("/", " ")
+    second = against.name
     return {first: challenger, (f"{second} (against)" if second == first else second): against}
 
 

@@ -120,6 +120,20 @@ def test_lists_that_earned_nothing_cannot_say(shelf: Path) -> None:
     assert "nan%" not in (shelf / "out" / "report.html").read_text()
 
 
+def test_a_bundle_of_no_registry_is_called_by_its_folder(shelf: Path) -> None:
+    folders = [str(shelf / name) for name in ("challenger", "champion")]
+    code, said = run(
+        shelf, "--log", str(shelf / "log"), "--policy", f"bundle:{folders[0]}", "--against", f"bundle:{folders[1]}",
+        "--set", "self_test=false",
+    )  # fmt: skip
+    assert code == 0, said
+    plain = json.loads((shelf / "out" / "report.json").read_text())
+    assert [plain["policy"], plain["against"]] == folders
+    run(shelf, "--log", str(shelf / "log"), "--policy", "bundle@champion", "--set", "self_test=false")
+    version = Registry(shelf / "registry").aliases("metaq")["champion"]
+    assert json.loads((shelf / "out" / "report.json").read_text())["policy"] == version
+
+
 def test_what_came_after_training_can_be_judged_alone(shelf: Path) -> None:
     log = pq.read_table(shelf / "log" / "events" / "part-00000.parquet")
     middle = sorted(log[c.TIMESTAMP].to_pylist())[len(log) // 2].isoformat()

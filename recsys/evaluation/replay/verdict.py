@@ -269,7 +269,8 @@ def _chosen(
 ) -> list[EstimateRow]:
     """Return of each family what SLOPE and the least estimated squared error choose, with the setting's interval."""
     prefix = column(replayed, policy, "")
-    own = [name.removeprefix(prefix) for name in replayed.sums.names if name.startswith(prefix)]
+    own = [each.removeprefix(prefix) for each in replayed.sums.names if each.startswith(prefix)]
+    own = [name for name in own if "/" not in name]  # that of a policy whose name begins like this one's
     rows = []
     for family, names in families(own).items():
         places = [prefix + name for name in names]
