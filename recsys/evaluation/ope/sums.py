@@ -118,7 +118,8 @@ class Sums:
         """Return the place of the policy that a column is about; None for the policy that logged."""
         if self.names[column] == LOGGING:
             return None
-        return self.policies.index(self.names[column].rpartition("/")[0]) if len(self.policies) > 1 else 0
+        name = self.names[column]
+        return self.policies.index(name.rpartition("/")[0] or name) if len(self.policies) > 1 else 0
 
     def estimates(self) -> RealArray:
         """Return θ of every column, (column,); NaN where nothing was matched."""
