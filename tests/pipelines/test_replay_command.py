@@ -6,52 +6,18 @@ import sqlite3
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from replay_shelf import made_shelf, run
 from sqlalchemy import create_engine
-from typer.testing import CliRunner
 
-from pipelines.cli import app
 from recsys import columns as c
-from recsys.artifacts.registry import Registry
-from recsys.config import ExplorationConfig
-from recsys.evaluation.replay.policies import PolicyError, ServedPolicy
 from recsys.logs.live_tables import METADATA, logged_events_ddl
-from recsys.policies.popularity import Popularity
-from recsys.recommender import load_recommender
-from tests.evaluation.replay.served_log import served_log, world
-from tests.factories import write_policy_bundle
-
-ITEMS = 12
-RULE = world(ITEMS)
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with a champion and a better challenger, and the champion's log."""
-    root = tmp_path_factory.mktemp("shelf")
-    noise = np.random.default_rng(3).normal(size=ITEMS)
-    registry = Registry(root / "registry")
-    for alias, scores in (("champion", 5 + noise), ("challenger", 5 + 0.7 * noise + 4 * (RULE.appeal - 0.3))):
-        policy = Popularity().restore({"popularity": scores.astype(np.float32)})
-        folder = write_policy_bundle(
-            root / alias, policy, ITEMS, candidates=ITEMS, exploration=ExplorationConfig(temperature=0.6)
-        )
-        (folder / "evaluation.json").write_text(json.dumps({"trained_until": "2020-01-01T00:00:00+00:00"}))
-        registry.set_alias("metaq", alias, registry.publish(folder, "metaq"))
-    log = served_log(load_recommender(registry.resolve("metaq", "champion")), RULE, users=500)
-    (root / "log" / "events").mkdir(parents=True)
-    pq.write_table(log, root / "log" / "events" / "part-00000.parquet")
-    return root
-
-
-def run(shelf: Path, *arguments: str) -> tuple[int, str]:
-    where = ["--registry", str(shelf / "registry"), "--out", str(shelf / "out")]
-    done = CliRunner().invoke(app, ["evaluate", *where, *arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        return 2, str(done.exception)
-    return done.exit_code, done.output
+    return made_shelf(tmp_path_factory.mktemp("shelf"))
 
 
 class Links(HTMLParser):
@@ -118,20 +84,6 @@ def test_lists_that_earned_nothing_cannot_say(shelf: Path) -> None:
     )
     assert "nan" not in said
     assert "nan%" not in (shelf / "out" / "report.html").read_text()
-
-
-def test_a_bundle_of_no_registry_is_called_by_its_folder(shelf: Path) -> None:
-    folders = [str(shelf / name) for name in ("challenger", "champion")]
-    code, said = run(
-        shelf, "--log", str(shelf / "log"), "--policy", f"bundle:{folders[0]}", "--against", f"bundle:{folders[1]}",
-        "--set", "self_test=false",
-    )  # fmt: skip
-    assert code == 0, said
-    plain = json.loads((shelf / "out" / "report.json").read_text())
-    assert [plain["policy"], plain["against"]] == folders
-    run(shelf, "--log", str(shelf / "log"), "--policy", "bundle@champion", "--set", "self_test=false")
-    version = Registry(shelf / "registry").aliases("metaq")["champion"]
-    assert json.loads((shelf / "out" / "report.json").read_text())["policy"] == version
 
 
 def test_what_came_after_training_can_be_judged_alone(shelf: Path) -> None:
@@ -265,53 +217,6 @@ def test_the_function_of_ones_own_in_the_documentation_is_evaluated(
     )  # fmt: skip
     assert code in (0, 3), said
     assert json.loads((shelf / "out" / "report.json").read_text())["policy"] == "same again"
-
-
-MINE = """
-class Mine:
-    name, reads_impressions = "mine", False
-    item_ids = ["i0", "i1"]
-
-    def distribution(self, request):
-        {body}
-
-policy = Mine()
-"""
-
-
-@pytest.mark.parametrize(
-    ("body", "name", "says"),
-    [
-        ("raise KeyError('boo')", "raising", "raising:policy raised KeyError('boo') in raising.py, line 7, asked"),
-        ("return None", "empty", "empty:policy raised AttributeError("),
-        ("return None\n\nraise OSError('at import')", "loading", "loading:policy raised OSError('at import') in"),
-        ("return None\n\ndel Mine", "unmade", "unmade:policy raised NameError("),
-        ("return None", "misspelt", "'misspelt:polcy' names nothing: module 'misspelt' has no attribute 'polcy'"),
-    ],
-)  # fmt: skip
-def test_a_policy_of_ones_own_that_raises_is_one_line_and_no_verdict(
-    shelf: Path, monkeypatch: pytest.MonkeyPatch, body: str, name: str, says: str
-) -> None:
-    monkeypatch.syspath_prepend(str(shelf))
-    (shelf / f"{name}.py").write_text(MINE.format(body=body))
-    asked = f"{name}:{'polcy' if name == 'misspelt' else 'policy'}"
-    code, said = run(shelf, "--log", str(shelf / "log"), "--policy", asked, "--set", "self_test=false")
-    assert code == 2
-    assert says in said
-    assert "\n" not in said.strip()
-
-
-def test_what_a_bundle_raises_is_no_fault_of_the_callers(
-    shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(self: ServedPolicy, request: object) -> None:
-        raise ZeroDivisionError("a bug")
-
-    monkeypatch.setattr(ServedPolicy, "distribution", broken)
-    words = ["evaluate", "--registry", str(shelf / "registry"), "--log", str(shelf / "log")]
-    done = CliRunner().invoke(app, words)
-    assert isinstance(done.exception, PolicyError)
-    assert isinstance(done.exception.__cause__, ZeroDivisionError)
 
 
 BAD = [
