@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from pipelines.finetune_teacher import taught_items
 from recsys.config import FactorsConfig
 from recsys.learning.factors import cooccurrence_factors
 from recsys.learning.freezing import freeze, hold_rows, parameters_of
@@ -220,3 +221,15 @@ def test_a_q_that_started_from_content_knows_nothing_of_popularity_afterwards_ei
     assert network.tower.bias.weight[38:].flatten().tolist() == pytest.approx([float(learnt[:38].mean())] * 2)
     moved = (network.behavior_bias.weight - logits)[:38, 0].detach()
     assert float(moved.max() - moved.min()) == pytest.approx(np.log(1 + 37 * 7), abs=1e-5)
+
+
+def test_an_item_that_only_the_new_tasks_had_has_learnt_nothing_and_is_free_to():
+    """Statistics count the users of the outer loop, pretraining's own items are those that it marked as known."""
+    network = teacher()
+    content = network.tower.content.numpy()
+    had = np.ones(40, np.float32)
+    with torch.no_grad():
+        network.tower.known.copy_((torch.arange(40) < 38).float())
+    grown, known = taught_items(network, content, had, had, of_values=True)
+    assert known.tolist() == [True] * 38 + [False] * 2
+    assert grown.tower.known.tolist() == [1.0] * 40

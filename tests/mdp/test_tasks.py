@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from recsys.config import MetatrainConfig
 from recsys.logs.prepared import Role
 from recsys.mdp.tasks import draw_shots, old_and_new_tasks, task_batches, task_starts, trainable
 from recsys.mdp.windows import ever_taken
@@ -93,3 +95,8 @@ def test_anonymous_sessions_may_be_left_out_unless_there_is_nothing_else() -> No
     assert trainable(mixed, identified_only=True).tolist() == [0]
     assert trainable(mixed, identified_only=False).tolist() == [0, 1]
     assert trainable(nobody, identified_only=True).tolist() == [0, 1]
+
+
+def test_a_task_has_something_to_ask_for() -> None:
+    with pytest.raises(ValidationError, match="min_task_events"):
+        MetatrainConfig(min_task_events=1)
