@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.progress import say
-from recsys.artifacts.registry import Registry
+from recsys.artifacts.registry import VERSIONS, Registry
 from recsys.artifacts.version_facts import version_facts
 from recsys.errors import UserError
 
@@ -20,7 +20,7 @@ def list_versions(registry: Path, name: str) -> None:
         others = ", ".join(shelf.names())
         remedy = f"there is {others}, give --name" if others else "`recsys run` publishes a first version"
         raise UserError(f"nothing named {name} in {registry}; {remedy}")
-    caption = Text(f"folders: {registry / name / 'versions'}")
+    caption = Text(f"folders: {registry / name / VERSIONS}")
     table = Table("version", "aliases", "ranker", "run", "published", "on cold users", caption=caption)
     for version in reversed(versions):
         pointing = ", ".join(alias for alias, target in aliases.items() if target == version)

@@ -199,8 +199,9 @@ def _rewards(
     known = challenger.reward if isinstance(challenger, ServedPolicy) else RewardConfig()
     if given is None:
         return known
-    there = source.event_types()
-    if unknown := [name for name in given if name not in {*there, *rewarded_types(known)}]:
+    strange = [name for name in given if name not in rewarded_types(known)]
+    there = source.event_types() if strange else []  # a pass over the log
+    if unknown := [name for name in strange if name not in there]:
         raise UserError(
             f"reward names {unknown[0]!r}, which no event of {source.name} is; its types are {', '.join(there)}: give "
             "one of these"

@@ -88,7 +88,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return the models that have versions."""
-        return sorted(path.parent.name for path in self.root.glob("[a-z0-9]*/versions"))
+        return sorted(path.parent.name for path in self.root.glob(f"[a-z0-9]*/{VERSIONS}"))
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model, oldest first."""

@@ -78,10 +78,9 @@ class DQNLearner:
         chooser = network if policy is None else policy
         if isinstance(chooser, VectorNetwork) and isinstance(target, VectorNetwork):
             self.next_actions = AllActions(chooser, target)
-        elif isinstance(policy, QNetwork) and isinstance(target, QNetwork):
-            self.next_actions = BestActions(policy, target)
-        elif isinstance(network, QNetwork) and isinstance(target, QNetwork) and policy is None:
-            self.next_actions = LikelyActions(network, target, config.bootstrap_candidates)
+        elif isinstance(chooser, QNetwork) and isinstance(target, QNetwork):
+            likely = LikelyActions(chooser, target, config.bootstrap_candidates)
+            self.next_actions = likely if policy is None else BestActions(chooser, target)
         else:
             raise TypeError("network and target must be of one kind")
 

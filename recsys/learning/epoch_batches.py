@@ -56,7 +56,6 @@ class EpochBatches:
         chance: np.random.Generator,
     ) -> None:
         self.log, self.settings, self.max_events, self.chance = log, settings, max_events, chance
-        self.count = len(histories)
         folds: list[int] = [] if fold is None else np.unique(fold).tolist()
         self.parts: list[tuple[int | None, LongArray]] = (
             [(None, histories)] if fold is None else [(f, histories[fold == f]) for f in folds]
@@ -106,8 +105,9 @@ class EpochBatches:
             for rows in batches(self._cut(part, self.chance), size, self.chance, similar_length=alike)
         ]
         if not every:
+            histories = sum(len(part) for _, part in self.parts)
             raise UserError(
-                f"there are 0 windows to learn from, of {self.count} training histories; must be 1 or more: histories "
+                f"there are 0 windows to learn from, of {histories} training histories; must be 1 or more: histories "
                 f"need {least_events(self.settings.terminal)} events, and pretrain.new_task_share must leave some"
             )
         order = self.chance.permutation(len(every))

@@ -32,7 +32,7 @@ class LogTraining:
         self.log, self.learner, self.optimizer, self.group = log, learner, optimizer, group
         self.network, self.target = network, target
         self.schedule = TargetSchedule.of(learner.config)
-        self._let_go_of_what_stays()
+        self._let_go_of_what_stays()  # before a group asks which gradients it is to average
         self.losses_of = group.losses_of(learner)
         self.updates = 0  # taken so far; the target network moves by it
 
@@ -52,7 +52,7 @@ class LogTraining:
         network, target = self.network, self.target
         if not warmup:
             self.learner.refresh_index()
-        self._let_go_of_what_stays()
+        self._let_go_of_what_stays()  # whoever froze parts since has let everything else learn
         network.train()
         for whole, rate_factor in zip(batches, rate_factors, strict=False):
             batch = self.group.share(whole)

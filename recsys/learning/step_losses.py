@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from recsys.learning.losses import mean
+
 
 @dataclass(frozen=True)
 class TransitionFigures:
@@ -38,19 +40,19 @@ class StepLosses:
     @property
     def mean_max_q(self) -> float:
         """Mean max-Q over supported candidates of the next states."""
-        return _mean(None if self.figures is None else self.figures.of_next_states(self.figures.max_q))
+        return _plain(None if self.figures is None else self.figures.of_next_states(self.figures.max_q))
 
     @property
     def mean_return(self) -> float:
         """Mean n-step logged return with bootstrap by U, same transitions."""
-        return _mean(None if self.figures is None else self.figures.logged_return)
+        return _plain(None if self.figures is None else self.figures.logged_return)
 
     @property
     def unsupported_argmax(self) -> float:
         """Share of next states whose best candidate the behaviour head does not support."""
         figures = self.figures
-        return _mean(None if figures is None else figures.of_next_states(figures.unsupported))
+        return _plain(None if figures is None else figures.of_next_states(figures.unsupported))
 
 
-def _mean(values: torch.Tensor | None) -> float:
-    return 0.0 if values is None or not len(values) else float(values.float().mean())
+def _plain(values: torch.Tensor | None) -> float:
+    return 0.0 if values is None else float(mean(values.float()))
